@@ -1,0 +1,1 @@
+"""The one use case: a request in, an assessment out."""

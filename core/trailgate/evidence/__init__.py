@@ -1,0 +1,1 @@
+"""From bytes to verified statements. Synchronous, and fetches nothing."""

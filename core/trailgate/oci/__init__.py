@@ -1,0 +1,1 @@
+"""OCI registries: reading and writing images and what is attached to them."""

@@ -1,0 +1,1 @@
+"""DeployPolicy: its schema, what it matches, and the decision. Pure."""

@@ -1,0 +1,1 @@
+"""Kubernetes access for Trailgate, written once: readers, writers, object types."""

@@ -1,0 +1,1 @@
+"""The Trailgate operator: turns what the gate admitted into ledger entries."""

@@ -1,0 +1,1 @@
+"""The Trailgate admission endpoint, a process of its own."""
