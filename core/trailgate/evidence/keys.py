@@ -1,0 +1,228 @@
+"""Key pairs: made, written, read; and the two operations on them, sign and verify.
+
+Private keys are PKCS#8 PEM (P-256 when we make them), public keys are SPKI PEM, so
+``cosign.pub`` is one. A key's name everywhere is its fingerprint: ``sha256:<hex>``
+over the DER SubjectPublicKeyInfo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+
+from trailgate.evidence import pkcs8
+from trailgate.model.errors import MalformedError, TrailgateError
+from trailgate.model.evidence import PublicKey
+
+_MAX_PEM = 64 * 1024
+_PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
+_RSA_BITS = range(2048, 8193)
+_CURVES = (ec.SECP256R1, ec.SECP384R1)
+_COSIGN_LABELS = (b"ENCRYPTED SIGSTORE PRIVATE KEY", b"ENCRYPTED COSIGN PRIVATE KEY")
+_COSIGN_ADVICE = (
+    "got a private key in cosign's own encryption, expected PKCS#8 PEM; cosign cannot export "
+    "it: sign with cosign (Trailgate reads its signatures and its cosign.pub), or make a key "
+    "with 'trailgate key generate' and trust both public keys while you change over"
+)
+
+_Private = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+_Public = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
+
+
+class PassphraseError(TrailgateError):
+    """The key is encrypted and the passphrase is missing or wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKey:
+    """A signing key in memory; its secret never appears in a ``repr``."""
+
+    public: PublicKey
+    secret: _Private = field(repr=False)
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign as cosign does: ECDSA (DER), RSA PKCS#1 v1.5, both with SHA-256; Ed25519."""
+        match self.secret:
+            case ec.EllipticCurvePrivateKey() as key:
+                return key.sign(message, ec.ECDSA(_curve_hash(key.curve)))
+            case rsa.RSAPrivateKey() as key:
+                return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
+            case _:
+                return self.secret.sign(message)
+
+
+def generate() -> PrivateKey:
+    """Make a P-256 key."""
+    return _wrap(ec.generate_private_key(ec.SECP256R1()))
+
+
+def private_pem(key: PrivateKey, passphrase: bytes | None) -> bytes:
+    """Write PKCS#8 PEM, encrypted where there is a passphrase."""
+    encoding = serialization.Encoding.DER if passphrase else serialization.Encoding.PEM
+    plain = key.secret.private_bytes(
+        encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pkcs8.encrypt(plain, passphrase) if passphrase else plain
+
+
+def public_pem(key: PublicKey) -> bytes:
+    """Write SubjectPublicKeyInfo PEM, as ``cosign.pub`` is."""
+    return _load(key.der).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def fingerprint(der: bytes) -> str:
+    """Name a key: ``sha256:<hex>`` over its DER SubjectPublicKeyInfo."""
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def load_public_key(pem: bytes) -> PublicKey:
+    """Read one SPKI PEM block (P-256, P-384, Ed25519, RSA 2048-8192): ``MalformedError``."""
+    label = _only_label(pem)
+    if label != b"PUBLIC KEY":
+        shown = label.decode("ascii")
+        secret = "; a private key does not belong here" if b"PRIVATE" in label else ""
+        raise MalformedError(f"got PEM '{shown}', expected 'PUBLIC KEY' (SPKI){secret}")
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise MalformedError(f"got a public key that cannot be read: {error}") from error
+    return _describe(key)
+
+
+def is_encrypted(pem: bytes) -> bool:
+    """Whether a private key's PEM asks for a passphrase (``MalformedError`` as below)."""
+    return _private_label(pem) == b"ENCRYPTED PRIVATE KEY"
+
+
+def load_private_key(pem: bytes, passphrase: bytes | None) -> PrivateKey:
+    """Read a PKCS#8 PEM private key.
+
+    Raises ``MalformedError`` where it isn't one (cosign's own encryption among
+    them), ``PassphraseError`` where the passphrase is missing or wrong.
+    """
+    encrypted = is_encrypted(pem)
+    if encrypted and not passphrase:
+        raise PassphraseError("the key is encrypted, and no passphrase was given")
+    try:
+        key = serialization.load_pem_private_key(pem, passphrase if encrypted else None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if encrypted:
+            raise PassphraseError("the passphrase does not open the key") from error
+        raise MalformedError(f"got a private key that cannot be read: {error}") from error
+    if not isinstance(key, _Private):
+        raise MalformedError(f"got a {type(key).__name__}, expected P-256, P-384, Ed25519 or RSA")
+    return _wrap(key)
+
+
+def verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
+    """Whether ``key`` made ``signature`` over ``message``; False for any other bytes.
+
+    ECDSA is DER with SHA-256 (P-384 also with SHA-384, which newer signers choose);
+    RSA is PKCS#1 v1.5 or PSS with SHA-256.
+    """
+    public = _load(key.der)
+    match public:
+        case ec.EllipticCurvePublicKey():
+            algorithms = {hashes.SHA256: None, type(_curve_hash(public.curve)): None}
+            return any(_ecdsa(public, signature, message, hash_()) for hash_ in algorithms)
+        case rsa.RSAPublicKey():
+            pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
+            return any(
+                _rsa(public, signature, message, scheme) for scheme in (padding.PKCS1v15(), pss)
+            )
+        case _:
+            return _ed25519(public, signature, message)
+
+
+def _ecdsa(
+    key: ec.EllipticCurvePublicKey, signature: bytes, message: bytes, hash_: hashes.HashAlgorithm
+) -> bool:
+    try:
+        key.verify(signature, message, ec.ECDSA(hash_))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _rsa(
+    key: rsa.RSAPublicKey,
+    signature: bytes,
+    message: bytes,
+    scheme: padding.PKCS1v15 | padding.PSS,
+) -> bool:
+    try:
+        key.verify(signature, message, scheme, hashes.SHA256())
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _ed25519(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    try:
+        key.verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _curve_hash(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
+    return hashes.SHA384() if isinstance(curve, ec.SECP384R1) else hashes.SHA256()
+
+
+def _wrap(secret: _Private) -> PrivateKey:
+    return PrivateKey(_describe(secret.public_key()), secret)
+
+
+def _describe(key: object) -> PublicKey:
+    """Check that a key is of a kind we use; write it anew, so that one key has one DER."""
+    match key:
+        case ec.EllipticCurvePublicKey() if not isinstance(key.curve, _CURVES):
+            raise MalformedError(f"got curve {key.curve.name}, expected P-256 or P-384")
+        case rsa.RSAPublicKey() if key.key_size not in _RSA_BITS:
+            raise MalformedError(f"got RSA of {key.key_size} bits, expected 2048 to 8192")
+        case ec.EllipticCurvePublicKey() | rsa.RSAPublicKey() | ed25519.Ed25519PublicKey():
+            der = key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            return PublicKey(fingerprint(der), der)
+        case _:
+            raise MalformedError(
+                f"got a {type(key).__name__}, expected P-256, P-384, Ed25519 or RSA"
+            )
+
+
+@lru_cache(maxsize=256)
+def _load(der: bytes) -> _Public:
+    key = serialization.load_der_public_key(der)
+    if not isinstance(key, _Public):
+        raise MalformedError(f"got a {type(key).__name__}, expected P-256, P-384, Ed25519 or RSA")
+    return key
+
+
+def _only_label(pem: bytes) -> bytes:
+    if len(pem) > _MAX_PEM:
+        raise MalformedError(f"got {len(pem)} bytes, expected a PEM key of at most {_MAX_PEM}")
+    labels = _PEM_LABEL.findall(pem)
+    if len(labels) != 1:
+        raise MalformedError(f"got {len(labels)} PEM blocks, expected one key")
+    return bytes(labels[0])
+
+
+def _private_label(pem: bytes) -> bytes:
+    label = _only_label(pem)
+    if label in _COSIGN_LABELS:
+        raise MalformedError(_COSIGN_ADVICE)
+    if label not in (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"):
+        raise MalformedError(
+            f"got PEM '{label.decode('ascii')}', expected 'PRIVATE KEY' or "
+            "'ENCRYPTED PRIVATE KEY' (PKCS#8); 'openssl pkcs8 -topk8' converts other private keys"
+        )
+    return label
