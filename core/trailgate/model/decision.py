@@ -77,6 +77,8 @@ class Finding:
     mode: Mode = Mode.ENFORCE
     moved_to: Digest | None = None
     """With ``SignatureMissing``: what the tag names now, when it has moved."""
+    retryable: bool = False
+    """Could not be determined, though the code is usually a definite no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +125,6 @@ class Decision:
     @property
     def retryable(self) -> bool:
         """Whether every denying finding is of the kind that a retry may cure."""
-        return bool(self.denying) and all(f.reason in RETRYABLE for f in self.denying)
+        return bool(self.denying) and all(
+            finding.retryable or finding.reason in RETRYABLE for finding in self.denying
+        )

@@ -1,0 +1,221 @@
+"""The one use case: a request in, the whole answer out.
+
+``Assessor`` is used by the gate, the command line and the drift scan. It holds no
+verdict: policies are asked anew each time, on facts that may come from a cache.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from trailgate.assess import explain, templates, verdict
+from trailgate.assess.callers import CHILD_KIND
+from trailgate.assess.classify import (
+    Classified,
+    Options,
+    OwnerClaim,
+    RefusedError,
+    classify,
+    scoped_images,
+)
+from trailgate.assess.evidence_source import EvidenceSource
+from trailgate.assess.facts import ChangeFacts, change_facts
+from trailgate.assess.images import NoImagesError
+from trailgate.assess.lookup import Lookup
+from trailgate.assess.owners import (
+    OwnerReader,
+    Owners,
+    OwnerUnavailableError,
+    OwnerUnverifiedError,
+)
+from trailgate.assess.tags import with_moved_tags
+from trailgate.model.admission import AdmissionRequest, ContainerImage, Operation
+from trailgate.model.assessment import Assessment, ChangeClass, Question
+from trailgate.model.decision import Decision
+from trailgate.model.errors import MalformedError, TrailgateError
+from trailgate.model.reason import Reason
+from trailgate.policy.compiled import DeployPolicy
+from trailgate.policy.decide import decide
+from trailgate.policy.material import covers
+
+_log = logging.getLogger(__name__)
+
+#: Seconds that fetching may take; the webhook's own deadline is a little later.
+DEFAULT_BUDGET = 7.0
+
+_REASONS: tuple[tuple[type[TrailgateError], Reason], ...] = (
+    (MalformedError, Reason.MALFORMED),
+    (NoImagesError, Reason.NO_IMAGES_FOUND),
+    (OwnerUnverifiedError, Reason.OWNER_UNVERIFIED),
+    (OwnerUnavailableError, Reason.OWNER_UNVERIFIED),
+)
+_REFUSALS = (RefusedError, *(kind for kind, _ in _REASONS))
+_Policies = tuple[DeployPolicy, ...]
+_Images = tuple[ContainerImage, ...]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Assessor:
+    """Answers admission requests; one per process, used by one event loop."""
+
+    def __init__(
+        self,
+        policies: Callable[[], Sequence[DeployPolicy]],
+        evidence: EvidenceSource,
+        owners: OwnerReader,
+        cluster: str | None = None,
+        clock: Callable[[], datetime] = _now,
+        *,
+        options: Options | None = None,
+        budget: float = DEFAULT_BUDGET,
+    ) -> None:
+        self._policies = policies
+        self._lookup = Lookup(evidence)
+        self._owners = Owners(owners)
+        self._cluster = cluster
+        self._clock = clock
+        self._options = options or Options()
+        self._budget = budget
+
+    async def assess(self, request: AdmissionRequest) -> Assessment:
+        """Decide on one request. Raises nothing but the cancellation of the caller.
+
+        What goes wrong inside is answered with ``Internal``, in the mode of the policies
+        that cover the namespace; where not even these are known, it is a denial.
+        """
+        covering: _Policies = ()
+        try:
+            covering = tuple(covers(self._policies(), request.namespace))
+            return await self._answer(request, covering)
+        except Exception as error:  # noqa: BLE001 - what was not foreseen becomes a denial
+            _log.exception("request %s could not be assessed", request.uid)
+            decision = verdict.refuse(
+                covering, Reason.INTERNAL, f"{type(error).__name__} in the gate", "a decision"
+            )
+            return self._finished(request, Classified(ChangeClass.ROOT), decision)
+
+    async def _answer(self, request: AdmissionRequest, covering: _Policies) -> Assessment:
+        classified = Classified(ChangeClass.ROOT)
+        facts = ChangeFacts()
+        try:
+            classified = classify(request, self._options)
+            if not covering:
+                return self._finished(request, classified, verdict.allow(()))
+            images = scoped_images(request, classified.scope)
+            facts = change_facts(request, classified, images)
+            decision = await self._decide(request, classified, images, covering)
+        except _REFUSALS as error:
+            decision = _refuse(covering, error) if covering else verdict.allow(())
+        return self._finished(request, classified, decision, facts)
+
+    async def _decide(
+        self,
+        request: AdmissionRequest,
+        classified: Classified,
+        images: _Images,
+        covering: _Policies,
+    ) -> Decision:
+        if _asks_nothing(classified):
+            return verdict.allow(covering)
+        deadline = asyncio.get_running_loop().time() + self._budget
+        inherited: frozenset[str] = frozenset()
+        if classified.claim is not None:
+            inherited = await self._inherited(request, classified.claim, images)
+        texts = (use.image for use in images)
+        running = classified.change_class is ChangeClass.CHILD
+        gathered = await self._lookup.gather(covering, texts, running=running, deadline=deadline)
+        question = Question(
+            namespace=request.namespace,
+            caller=request.caller,
+            change_class=classified.change_class,
+            operation=request.operation,
+            images=images,
+            inherited=inherited,
+            cluster=self._cluster,
+            at=self._clock(),
+        )
+        decision = decide(question, gathered, covering)
+        if decision.allowed:
+            self._remember(request, images)
+        elif not running:
+            decision = await with_moved_tags(decision, self._lookup, covering)
+        return decision
+
+    async def _inherited(
+        self, request: AdmissionRequest, claim: OwnerClaim, images: _Images
+    ) -> frozenset[str]:
+        assert request.object is not None
+        child = templates.of_child(request.kind, request.object, images)
+        known = self._owners.known(claim, child)
+        if known is not None:
+            return known
+        try:
+            async with asyncio.timeout(self._budget):
+                return await self._owners.inherited(claim, child)
+        except TimeoutError as error:
+            raise OwnerUnavailableError(
+                f"got no answer about {claim} in time, expected the object"
+            ) from error
+
+    def _remember(self, request: AdmissionRequest, images: _Images) -> None:
+        """Keep an admitted owner's template, so that its children find it warm."""
+        if request.dry_run or request.kind not in CHILD_KIND or request.object is None:
+            return
+        if request.operation is Operation.DELETE or request.subresource:
+            return
+        uid = request.object.get("metadata", {}).get("uid")
+        if isinstance(uid, str) and uid:
+            template = templates.of_owner(request.kind, request.object, images)
+            self._owners.remember(uid, template)
+
+    def _finished(
+        self,
+        request: AdmissionRequest,
+        classified: Classified,
+        decision: Decision,
+        facts: ChangeFacts | None = None,
+    ) -> Assessment:
+        facts = facts or ChangeFacts()
+        return Assessment(
+            request=request,
+            change_class=classified.change_class,
+            decision=decision,
+            decided_at=self._clock(),
+            message=explain.message(request, decision),
+            warnings=explain.warnings(decision),
+            spec_digest=facts.spec_digest,
+            previous=facts.previous,
+            delta=facts.delta,
+            changed_images=facts.changed_images,
+        )
+
+
+def _asks_nothing(classified: Classified) -> bool:
+    """Whether the class alone decides."""
+    if classified.change_class is ChangeClass.CHILD:
+        return classified.claim is None
+    return classified.change_class in (
+        ChangeClass.NO_DELTA,
+        ChangeClass.SCALE,
+        ChangeClass.MIRROR,
+    )
+
+
+def _refuse(covering: _Policies, error: TrailgateError) -> Decision:
+    if isinstance(error, RefusedError):
+        return verdict.refuse(covering, error.reason, error.got, error.expected)
+    reason = next(code for kind, code in _REASONS if isinstance(error, kind))
+    got, _, expected = str(error).removeprefix("got ").partition(", expected ")
+    return verdict.refuse(
+        covering,
+        reason,
+        got,
+        expected or "what the Kubernetes API describes",
+        retryable=isinstance(error, OwnerUnavailableError),
+    )

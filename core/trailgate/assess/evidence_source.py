@@ -1,0 +1,33 @@
+"""Where verified facts about images come from, as the assessor sees it."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from trailgate.model.evidence import Gathered, PublicKey
+from trailgate.model.image import ImageReference
+
+
+class EvidenceSource(Protocol):
+    """Finds and verifies what is attached to an image."""
+
+    async def gather(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Gathered:
+        """Return what is known of an image under these keys.
+
+        ``Unavailable`` where it could not be fetched, ``UnresolvedTag`` for a reference
+        without a digest. Raises nothing that was foreseen; waiting may be cancelled.
+        """
+
+
+@runtime_checkable
+class WarmSource(Protocol):
+    """A source that can say at once what it already knows."""
+
+    def peek(
+        self, image: ImageReference, keys: tuple[PublicKey, ...], *, running: bool = False
+    ) -> Gathered | None:
+        """Return what ``gather`` would without any waiting, or None.
+
+        ``running``: facts of any age will do, because the image is one of a running
+        release, and a registry that is away must not stop its pods.
+        """
