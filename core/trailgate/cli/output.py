@@ -40,6 +40,14 @@ def emit_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Non
         click.echo("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
+def emit_fields(fields: Mapping[str, Any]) -> None:
+    """Print one thing as lines of name and value."""
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        text = {True: "yes", False: "no"}.get(value) if isinstance(value, bool) else _cell(value)
+        click.echo(f"{name.ljust(width)}  {text}")
+
+
 def emit_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """Print RFC 4180 CSV; a cell that a spreadsheet would run as a formula gets a ``'``."""
     buffer = io.StringIO()

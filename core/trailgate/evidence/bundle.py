@@ -98,7 +98,7 @@ def write(envelope: dsse.Envelope, fingerprint: str) -> bytes:
         "verificationMaterial": {
             "publicKey": {"hint": base64.b64encode(digest).decode("ascii")},
         },
-        "dsseEnvelope": dsse.to_json(envelope, keyid=False),
+        "dsseEnvelope": dsse.to_json(envelope),
     }
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 

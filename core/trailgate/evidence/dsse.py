@@ -7,6 +7,7 @@ the same. ``keyid`` is a hint that nothing vouches for; cosign leaves it empty.
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,13 +80,15 @@ def sign(payload: bytes, key: PrivateKey) -> Envelope:
     return Envelope(PAYLOAD_TYPE, payload, key.sign(pae(PAYLOAD_TYPE, payload)))
 
 
-def to_json(envelope: Envelope, *, keyid: bool) -> dict[str, Any]:
-    """Write the JSON form; cosign's ``.att`` envelopes carry an empty ``keyid``."""
-    signature = {"sig": base64.b64encode(envelope.signature).decode("ascii")}
-    if keyid:
-        signature = {"keyid": envelope.keyid or "", **signature}
+def to_json(envelope: Envelope) -> dict[str, Any]:
+    """Write the JSON form; without a ``keyid``, as cosign does."""
     return {
         "payload": base64.b64encode(envelope.payload).decode("ascii"),
         "payloadType": envelope.payload_type,
-        "signatures": [signature],
+        "signatures": [{"sig": base64.b64encode(envelope.signature).decode("ascii")}],
     }
+
+
+def write(envelope: Envelope) -> bytes:
+    """Write the envelope as cosign's ``.att`` layers hold it: JSON, ASCII."""
+    return json.dumps(to_json(envelope), separators=(",", ":")).encode("ascii")

@@ -19,11 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from trailgate.evidence import pkcs8
 from trailgate.model.errors import MalformedError, TrailgateError
 from trailgate.model.evidence import PublicKey
+from trailgate.model.key import public_key
 
 _MAX_PEM = 64 * 1024
 _PEM_LABEL = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,64})-----")
-_RSA_BITS = range(2048, 8193)
-_CURVES = (ec.SECP256R1, ec.SECP384R1)
 _COSIGN_LABELS = (b"ENCRYPTED SIGSTORE PRIVATE KEY", b"ENCRYPTED COSIGN PRIVATE KEY")
 _COSIGN_ADVICE = (
     "got a private key in cosign's own encryption, expected PKCS#8 PEM; cosign cannot export "
@@ -85,16 +84,7 @@ def fingerprint(der: bytes) -> str:
 
 def load_public_key(pem: bytes) -> PublicKey:
     """Read one SPKI PEM block (P-256, P-384, Ed25519, RSA 2048-8192): ``MalformedError``."""
-    label = _only_label(pem)
-    if label != b"PUBLIC KEY":
-        shown = label.decode("ascii")
-        secret = "; a private key does not belong here" if b"PRIVATE" in label else ""
-        raise MalformedError(f"got PEM '{shown}', expected 'PUBLIC KEY' (SPKI){secret}")
-    try:
-        key = serialization.load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise MalformedError(f"got a public key that cannot be read: {error}") from error
-    return _describe(key)
+    return public_key(pem)
 
 
 def is_encrypted(pem: bytes) -> bool:
@@ -178,25 +168,10 @@ def _curve_hash(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
 
 
 def _wrap(secret: _Private) -> PrivateKey:
-    return PrivateKey(_describe(secret.public_key()), secret)
-
-
-def _describe(key: object) -> PublicKey:
-    """Check that a key is of a kind we use; write it anew, so that one key has one DER."""
-    match key:
-        case ec.EllipticCurvePublicKey() if not isinstance(key.curve, _CURVES):
-            raise MalformedError(f"got curve {key.curve.name}, expected P-256 or P-384")
-        case rsa.RSAPublicKey() if key.key_size not in _RSA_BITS:
-            raise MalformedError(f"got RSA of {key.key_size} bits, expected 2048 to 8192")
-        case ec.EllipticCurvePublicKey() | rsa.RSAPublicKey() | ed25519.Ed25519PublicKey():
-            der = key.public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            return PublicKey(fingerprint(der), der)
-        case _:
-            raise MalformedError(
-                f"got a {type(key).__name__}, expected P-256, P-384, Ed25519 or RSA"
-            )
+    pem = secret.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return PrivateKey(public_key(pem), secret)
 
 
 @lru_cache(maxsize=256)
@@ -207,17 +182,11 @@ def _load(der: bytes) -> _Public:
     return key
 
 
-def _only_label(pem: bytes) -> bytes:
-    if len(pem) > _MAX_PEM:
-        raise MalformedError(f"got {len(pem)} bytes, expected a PEM key of at most {_MAX_PEM}")
-    labels = _PEM_LABEL.findall(pem)
-    if len(labels) != 1:
-        raise MalformedError(f"got {len(labels)} PEM blocks, expected one key")
-    return bytes(labels[0])
-
-
 def _private_label(pem: bytes) -> bytes:
-    label = _only_label(pem)
+    labels = _PEM_LABEL.findall(pem[:_MAX_PEM])
+    if len(labels) != 1:
+        raise MalformedError(f"got {len(labels)} PEM blocks, expected one private key")
+    label = bytes(labels[0])
     if label in _COSIGN_LABELS:
         raise MalformedError(_COSIGN_ADVICE)
     if label not in (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY"):

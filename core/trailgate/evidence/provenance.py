@@ -107,11 +107,17 @@ def write(
     started_at: datetime | None = None,
     finished_at: datetime | None = None,
     workflow: str | None = None,
+    modified: bool = False,
 ) -> dict[str, Any]:
-    """Write the predicate under our build type; ``repository`` as ``https://host/path``."""
+    """Write the predicate under our build type; ``repository`` as ``https://host/path``.
+
+    ``modified`` says aloud that tracked files differed from the commit.
+    """
     parameters: dict[str, Any] = {"source": {"repository": repository}}
     if ref:
         parameters["source"]["ref"] = ref
+    if modified:
+        parameters["source"]["modified"] = True
     if workflow:
         parameters["workflow"] = {"path": workflow}
     metadata = {

@@ -26,6 +26,7 @@ from trailgate.evidence import (
     change,
     dsse,
     provenance,
+    sign,
     simplesigning,
     statement,
     testresult,
@@ -48,8 +49,6 @@ from trailgate.model.evidence import (
 )
 from trailgate.model.reason import Reason
 
-#: ``cosign sign`` since version 3 writes its signature as this statement.
-SIGN_TYPE = "https://sigstore.dev/cosign/sign/v1"
 _SHOWN_ANNOTATIONS = 64
 
 
@@ -180,8 +179,8 @@ def _predicate(envelope: dsse.Envelope, image: Digest) -> tuple[StatementKind, s
             return StatementKind.TESTS, testresult.TYPE, tests
         case change.TYPE:
             return StatementKind.CHANGE, change.TYPE, change.read(found.predicate)
-        case other if other == SIGN_TYPE:
-            return StatementKind.SIGNATURE, SIGN_TYPE, _signature(found.subject)
+        case sign.SIGN_TYPE:
+            return StatementKind.SIGNATURE, sign.SIGN_TYPE, _signature(found.subject)
         case other:
             raise RefusedError(
                 Reason.PREDICATE_MISMATCH,
