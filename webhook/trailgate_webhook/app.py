@@ -1,0 +1,176 @@
+"""The HTTP side as a raw ASGI application: routes, limits, and nothing of admission itself.
+
+https://asgi.readthedocs.io/en/latest/specs/www.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from trailgate_webhook.deadline import Deadline
+from trailgate_webhook.endpoint import Reply, error_body
+from trailgate_webhook.health import Health
+from trailgate_webhook.metrics import CONTENT_TYPE, Metrics
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+#: Object and old object of an etcd object (1.5 MiB at most each), with some room.
+BODY_LIMIT = 3 * 1024 * 1024
+#: All bodies being read or decided at one time.
+TOTAL_LIMIT = 64 * 1024 * 1024
+_DISCARD_LIMIT = 16 * 1024 * 1024
+
+_JSON = (b"content-type", b"application/json")
+_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_METRICS = (b"content-type", CONTENT_TYPE.encode())
+_CLOSE = (b"connection", b"close")
+
+
+class Reviews(Protocol):
+    """What answers a review."""
+
+    async def review(self, body: bytes, deadline: Deadline) -> Reply:
+        """Answer one review before its deadline."""
+
+
+class _TurnedAwayError(Exception):
+    """A request that never becomes a review."""
+
+    def __init__(self, status: int, cause: str, text: str) -> None:
+        super().__init__(text)
+        self.status, self.cause = status, cause
+
+
+class App:
+    """``POST /validate``, ``GET /livez``, ``/readyz``, ``/metrics``."""
+
+    def __init__(self, gate: Reviews | None, health: Health, metrics: Metrics) -> None:
+        self._gate = gate
+        self._health = health
+        self._metrics = metrics
+        self._held = 0
+
+    def without_reviews(self) -> App:
+        """Build the same without ``/validate``: for a listener that asks no certificate."""
+        return App(None, self._health, self._metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"got ASGI scope {scope['type']!r}, expected http")
+        if scope["path"] == "/validate" and self._gate is not None:
+            await self._validate(self._gate, scope, receive, send)
+        else:
+            await self._read_only(scope, send)
+
+    async def _validate(self, gate: Reviews, scope: Scope, receive: Receive, send: Send) -> None:
+        deadline = Deadline.of_query(scope["query_string"])
+        self._metrics.in_flight.inc()
+        held = 0
+        try:
+            held = self._admit(scope)
+            body = await _body(receive, held, deadline)
+            reply = await gate.review(body, deadline)
+            await _respond(send, reply.status, reply.body, _JSON)
+        except _TurnedAwayError as error:
+            await _discard(receive, deadline)
+            self._metrics.turned_away.labels(error.cause).inc()
+            await _respond(send, error.status, error_body(str(error)), _JSON, _CLOSE)
+        finally:
+            self._held -= held
+            self._metrics.in_flight.dec()
+
+    def _admit(self, scope: Scope) -> int:
+        """Reserve memory for the body that was announced; returns its length."""
+        if scope["method"] != "POST":
+            raise _TurnedAwayError(405, "method", f"got {scope['method']}, expected POST")
+        length = _announced(scope)
+        if length > BODY_LIMIT:
+            raise _TurnedAwayError(
+                413, "too-large", f"got a body of {length} bytes, the limit is {BODY_LIMIT}"
+            )
+        if self._held + length > TOTAL_LIMIT:
+            raise _TurnedAwayError(503, "overload", "too many reviews at one time; try again")
+        self._held += length
+        return length
+
+    async def _read_only(self, scope: Scope, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path not in ("/livez", "/readyz", "/metrics"):
+            await _respond(send, 404, error_body("got a path that is not served here"), _JSON)
+        elif method not in ("GET", "HEAD"):
+            await _respond(send, 405, error_body(f"got {method}, expected GET"), _JSON)
+        elif path == "/livez":
+            alive = self._health.alive()
+            await _respond(send, 200 if alive else 503, b"ok\n" if alive else b"broken\n", _TEXT)
+        elif path == "/readyz":
+            ready, text = self._health.ready()
+            await _respond(send, 200 if ready else 503, text.encode(), _TEXT)
+        else:
+            await _respond(send, 200, self._metrics.render(), _METRICS)
+
+
+def _announced(scope: Scope) -> int:
+    """Content-Length; chunked bodies may be as long as the limit, and reserve all of it."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)
+        if name == b"transfer-encoding":
+            return BODY_LIMIT
+    return 0
+
+
+async def _body(receive: Receive, limit: int, deadline: Deadline) -> bytes:
+    """Read the whole body, at most ``limit`` bytes, before the deadline."""
+    message = await _next(receive, deadline)
+    if not message.get("more_body", False):
+        first: bytes = message.get("body", b"")
+        return first
+    chunks, size = [], 0
+    while True:
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _TurnedAwayError(413, "too-large", f"got a body over {limit} bytes")
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+        message = await _next(receive, deadline)
+
+
+async def _discard(receive: Receive, deadline: Deadline) -> None:
+    """Read what a client still sends, within bounds.
+
+    Closing a socket with unread bytes resets it, and the client never sees our answer.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(min(2.0, deadline.remaining())):
+            while size < _DISCARD_LIMIT:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+async def _next(receive: Receive, deadline: Deadline) -> MutableMapping[str, Any]:
+    try:
+        async with asyncio.timeout(deadline.remaining()):
+            message = await receive()
+    except TimeoutError:
+        raise _TurnedAwayError(408, "slow", "the body did not arrive before the deadline") from None
+    if message["type"] == "http.disconnect":
+        raise _TurnedAwayError(400, "disconnected", "the connection closed before the body ended")
+    return message
+
+
+async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
