@@ -1,0 +1,69 @@
+-- Every statement of the SQLite store, by name.
+
+-- name: insert_log
+INSERT INTO log (id, origin, vkey, created_at) VALUES (1, ?, ?, ?);
+
+-- name: read_log
+SELECT origin, vkey FROM log WHERE id = 1;
+
+-- name: insert_entry
+INSERT INTO entry (idx, record) VALUES (?, ?);
+
+-- name: read_entries
+SELECT idx, record FROM entry WHERE idx >= ? ORDER BY idx LIMIT ?;
+
+-- name: last_entry
+SELECT max(idx) FROM entry;
+
+-- name: insert_node
+INSERT INTO node (level, position, hash) VALUES (?, ?, ?);
+
+-- name: read_node
+SELECT hash FROM node WHERE level = ? AND position = ?;
+
+-- name: read_nodes
+SELECT position, hash FROM node
+WHERE level = ? AND position >= ? AND position < ? ORDER BY position;
+
+-- name: count_nodes
+SELECT count(*) FROM node;
+
+-- name: insert_checkpoint
+INSERT INTO checkpoint (size, note, signed_at) VALUES (?, ?, ?);
+
+-- name: drop_superseded_checkpoint
+DELETE FROM checkpoint WHERE size = ? AND signed_at / 3600 = ? / 3600;
+
+-- name: read_newest_checkpoint
+SELECT size, note, signed_at FROM checkpoint ORDER BY size DESC LIMIT 1;
+
+-- name: read_checkpoints
+SELECT size, note FROM checkpoint ORDER BY size;
+
+-- name: insert_dedupe
+INSERT INTO dedupe (key, idx) VALUES (?, ?);
+
+-- name: read_dedupe
+SELECT idx FROM dedupe WHERE key = ?;
+
+-- name: set_position
+INSERT INTO position (name, value) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- name: read_positions
+SELECT name, value FROM position ORDER BY name;
+
+-- name: insert_disclosure
+INSERT INTO disclosure (key, content) VALUES (?, ?) ON CONFLICT (key) DO NOTHING;
+
+-- name: forget_disclosure
+DELETE FROM disclosure WHERE key = ?;
+
+-- name: read_disclosure
+SELECT content FROM disclosure WHERE key = ?;
+
+-- name: read_disclosures
+SELECT key, content FROM disclosure WHERE key >= ? AND key < ? ORDER BY key;
+
+-- name: quick_check
+PRAGMA quick_check(1);

@@ -1,0 +1,113 @@
+"""What a ledger store does: append durably, and give back what a proof or a query needs.
+
+Records are opaque bytes here; their shape is the record's business. Indices count
+from 0 without gaps. The tree over the records is RFC 6962's, and every append ends
+in a checkpoint that the log's key has signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from trailgate.ledger.errors import EntryRefusedError
+
+#: A record is shorter than this: tlog-tiles gives an entry's length 16 bits.
+MAX_RECORD_BYTES: Final = 65_536
+MAX_KEY_LENGTH: Final = 512
+
+#: No positions: the default, shared because it is empty.
+NOTHING: Final[Mapping[str, bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record to append."""
+
+    record: bytes
+    """Canonical JSON, 1 to 65,535 bytes: what the leaf hashes."""
+    key: str
+    """Names this entry for ever: a second append under the same key stores nothing and
+    returns the first one's index, whatever its bytes."""
+    disclosures: Mapping[str, bytes] = field(default_factory=dict)
+    """Rows that open the record's commitments, kept beside the log and erasable
+    (``trailgate.ledger.people``). A row that is there already stays as it is."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no ledger takes (``EntryRefusedError``)."""
+        if not 0 < len(self.record) < MAX_RECORD_BYTES:
+            raise EntryRefusedError(
+                f"got a record of {len(self.record)} bytes, expected 1 to {MAX_RECORD_BYTES - 1}"
+            )
+        if not 0 < len(self.key) <= MAX_KEY_LENGTH:
+            raise EntryRefusedError(
+                f"got a dedupe key of {len(self.key)} characters, expected 1 to {MAX_KEY_LENGTH}"
+            )
+
+
+class LedgerReader(Protocol):
+    """A ledger, read-only. Everything raises ``LedgerError`` where it can't be read."""
+
+    def checkpoint(self) -> str:
+        """Return the newest signed checkpoint, a signed note."""
+        ...
+
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield the records ``start`` to ``stop`` (exclusive; None is the end), in order.
+
+        ``EntryNotFoundError`` where the range isn't all there.
+        """
+        ...
+
+    def node(self, level: int, position: int) -> bytes:
+        """Return the hash of one stored tree node (``trailgate.tlog.merkle``)."""
+        ...
+
+    def disclosures(self, prefix: str = "") -> Mapping[str, bytes]:
+        """Return the disclosure rows whose keys begin with ``prefix``, by key."""
+        ...
+
+    def disclosure(self, key: str) -> bytes | None:
+        """Return one disclosure row; None where it was never there, or was erased."""
+        ...
+
+
+class LedgerStore(LedgerReader, Protocol):
+    """The ledger's one writer."""
+
+    def submit(
+        self,
+        entries: Sequence[Entry],
+        *,
+        positions: Mapping[str, bytes] = NOTHING,
+        forget: Collection[str] = (),
+    ) -> Future[tuple[int, ...]]:
+        """Append entries and set positions in one transaction.
+
+        The future gives one index per entry, in order, once they are durable:
+        new ones, or the old ones of keys that are already there. It raises
+        ``LedgerUnavailableError`` (nothing stored, retry), ``LedgerCorruptError``
+        or ``LedgerRolledBackError``. ``forget`` are keys of disclosure rows to delete:
+        the ``erasure`` entries that say so belong into the same call.
+        """
+        ...
+
+    def append(
+        self,
+        entries: Sequence[Entry],
+        *,
+        positions: Mapping[str, bytes] = NOTHING,
+        forget: Collection[str] = (),
+    ) -> tuple[int, ...]:
+        """Do ``submit`` and wait for it."""
+        ...
+
+    def positions(self) -> Mapping[str, bytes]:
+        """Return the recorder's own small values, as the last appends set them."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was submitted, and let the next writer in."""
+        ...
