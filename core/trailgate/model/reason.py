@@ -64,3 +64,5 @@ class Absence(StrEnum):
     """More than one change was shipped; each image's own entry says its own."""
     IMPERSONATED = "Impersonated"
     """The caller was not authenticated directly (no credential id)."""
+    NO_DIGEST = "NoDigest"
+    """Only a tag is known, and evidence belongs to digests: nothing could be looked for."""

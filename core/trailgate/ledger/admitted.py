@@ -1,0 +1,207 @@
+"""The claim of an admission: everything that was known of a change when it was let through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trailgate.ledger.changes import Place, change_fields
+from trailgate.ledger.claim import Cluster, Context, Kind, caller_entry, head, policy_entry
+from trailgate.ledger.form import (
+    Null,
+    RecordError,
+    Roster,
+    known,
+    settle_within,
+)
+from trailgate.ledger.images import digest_of, image_entry, reference_of
+from trailgate.model.admission import Operation
+from trailgate.model.assessment import Assessment, Previous
+from trailgate.model.canonical import fingerprint
+from trailgate.model.decision import Check, CheckResult, Decision, Finding, ImageVerdict
+from trailgate.model.digest import Digest
+from trailgate.model.errors import MalformedError
+from trailgate.model.image import ImageReference
+from trailgate.model.reason import Absence
+
+_SCALED = {
+    "deployments": ("apps", "Deployment"),
+    "statefulsets": ("apps", "StatefulSet"),
+    "replicasets": ("apps", "ReplicaSet"),
+    "replicationcontrollers": ("", "ReplicationController"),
+}
+_OF_THE_CHANGE = (Check.REVIEW, Check.DEPLOYMENT_APPROVAL, Check.TESTS)
+
+
+def admitted(assessment: Assessment, context: Context) -> dict[str, Any]:
+    """Claim that a change was let through, with all that was known of it.
+
+    Lists of plain strings are cut to make it fit, and named in ``shortened``. Raises
+    ``RecordError`` for what must not stand in the trail as admitted: a request
+    that was denied, that isn't recorded at all (dry runs, children, no-deltas), or whose
+    decision contradicts itself; ``RecordTooLargeError`` for one that doesn't fit (the
+    gate must then turn the change away where it enforces, and log a gap where not).
+    """
+    if not assessment.decision.allowed or not assessment.recorded:
+        raise RecordError(
+            f"got a {assessment.change_class.value} request, "
+            f"allowed={assessment.decision.allowed}, dry_run={assessment.request.dry_run}; "
+            "expected one that was allowed and is recorded"
+        )
+    if assessment.decision.denying:
+        raise RecordError("got a decision that allows a request and has denying findings")
+    roster = Roster()
+    return settle_within(_admitted(assessment, context, roster), roster)
+
+
+def _admitted(assessment: Assessment, context: Context, roster: Roster) -> dict[str, Any]:
+    request, decision = assessment.request, assessment.decision
+    caller = caller_entry(request.caller, roster)
+    new = [_is_new(verdict, assessment) for verdict in decision.images]
+    images = [
+        image_entry(verdict, changed=is_new, roster=roster)
+        for verdict, is_new in zip(decision.images, new, strict=True)
+    ]
+    changed = [verdict for verdict, is_new in zip(decision.images, new, strict=True) if is_new]
+    place = Place(context.cluster.uid, context.cluster.name, request.namespace)
+    change = change_fields(changed, place, roster)
+    return head(Kind.ADMITTED, context, assessment.decided_at) | {
+        "changeId": str(change_id(assessment, context.cluster)),
+        "object": _object(assessment),
+        "operation": request.operation.value,
+        "subresource": request.subresource,
+        "requestClass": assessment.change_class.value,
+        "delta": list(assessment.delta),
+        "previous": _previous(assessment.previous),
+        "caller": caller,
+        "images": images,
+        "change": {"class": "standard" if changed else "configuration"} | change,
+        "outcome": "admitted",
+        "enforced": decision.enforced,
+        "checks": _checks(decision, image_changed=bool(changed)),
+        "reasons": [_reason(finding, decision.images) for finding in decision.findings],
+        "policies": [policy_entry(policy) for policy in decision.policies],
+        "selfAsserted": any(verdict.self_asserted for verdict in decision.images),
+    }
+
+
+def _is_new(verdict: ImageVerdict, assessment: Assessment) -> bool:
+    """Whether this admission brings the image: its digest wasn't there before.
+
+    A new spelling of a digest that ran already, or its move to another container, is
+    configuration. Where only a tag is known, the string is all there is to compare.
+    """
+    before = assessment.previous.images if assessment.previous is not None else ()
+    digest = digest_of(verdict)
+    if digest is None:
+        return reference_of(verdict) not in before
+    return digest not in {_digest_in(image) for image in before}
+
+
+def _digest_in(image: str) -> Digest | None:
+    try:
+        return ImageReference.parse(image).digest
+    except MalformedError:
+        return None
+
+
+def change_id(assessment: Assessment, cluster: Cluster) -> Digest:
+    """Name the change: the same for every review of one change, another for the next one.
+
+    The API server reviews one change again after a conflict, under a new request uid.
+    Its generation and specification stay; so these name it. A change that raises no
+    generation (labels, a scale, kinds without generations) is told apart by the resource
+    version that it replaced: too many ids rather than one for two changes. An object is
+    deleted once, however many reviews that takes.
+    """
+    request = assessment.request
+    uid = _metadata(assessment, "uid") or ["request", request.uid]
+    if request.operation is Operation.DELETE:
+        return fingerprint(["change", cluster.uid, uid, "DELETE"])
+    generation = _metadata(assessment, "generation")
+    spec = None if assessment.spec_digest is None else str(assessment.spec_digest)
+    parts = ["change", cluster.uid, uid, generation, spec]
+    old = (request.old_object or {}).get("metadata", {})
+    if generation is None or generation == old.get("generation"):
+        parts.append(str(old.get("resourceVersion") or ""))
+    return fingerprint(parts)
+
+
+def _metadata(assessment: Assessment, name: str) -> Any:
+    thing = assessment.request.object or assessment.request.old_object or {}
+    return thing.get("metadata", {}).get(name)
+
+
+def _object(assessment: Assessment) -> dict[str, Any]:
+    key, request = assessment.request.key, assessment.request
+    group, kind = key.kind.group, key.kind.kind
+    if request.subresource == "scale":
+        group, kind = _SCALED.get(request.resource, (group, kind))
+    generation = _metadata(assessment, "generation")
+    spec = assessment.spec_digest
+    return {
+        "group": group,
+        "kind": kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "uid": known(_metadata(assessment, "uid")),
+        "generation": known(generation, Absence.NOT_APPLICABLE),
+        "specDigest": known(None if spec is None else str(spec), Absence.NOT_APPLICABLE),
+    }
+
+
+def _previous(previous: Previous | None) -> Any:
+    if previous is None:
+        return Null(Absence.BASELINE)
+    images = []
+    for image in previous.images:
+        digest = _digest_in(image)
+        images.append(
+            {
+                "reference": image,
+                "digest": known(str(digest) if digest else None, Absence.NO_DIGEST),
+            }
+        )
+    return {"specDigest": str(previous.spec_digest), "images": images}
+
+
+def _checks(decision: Decision, *, image_changed: bool) -> dict[str, str]:
+    """Answer the seven questions about this change.
+
+    ``configuration`` is never met: nothing attests manifests yet. Where no image
+    changed, an image's review, approval and tests aren't this change's either.
+    """
+    unasked = CheckResult.UNDETERMINED if decision.policies else CheckResult.NOT_REQUIRED
+    results = {check: decision.checks.get(check, unasked) for check in Check}
+    results[Check.CONFIGURATION] = CheckResult.NOT_ATTESTED
+    if not image_changed:
+        for check in _OF_THE_CHANGE:
+            if results[check] is CheckResult.MET:
+                results[check] = CheckResult.NOT_ATTESTED
+    return {check.value: result.value for check, result in results.items()}
+
+
+def _reason(finding: Finding, images: Sequence[ImageVerdict]) -> dict[str, Any]:
+    references = [reference_of(verdict) for verdict in images]
+    place = references.index(finding.image) if finding.image in references else None
+    moved = finding.moved_to
+    return {
+        "reason": finding.reason.value,
+        "check": known(finding.check and finding.check.value, Absence.NOT_APPLICABLE),
+        "policy": known(finding.policy, Absence.NOT_APPLICABLE),
+        "rule": known(finding.rule, Absence.NOT_APPLICABLE),
+        "image": known(place, Absence.NOT_APPLICABLE),
+        "mode": finding.mode.value,
+        "movedTo": known(None if moved is None else str(moved), Absence.NOT_APPLICABLE),
+    }
+
+
+def image_set(claim: Mapping[str, Any]) -> str | None:
+    """Fingerprint the set of image digests of an admitted claim or record.
+
+    None where a digest isn't known. Two admissions with the same set run the same images.
+    """
+    digests = {image["digest"] for image in claim["images"]}
+    if not digests or None in digests:
+        return None
+    return str(fingerprint(sorted(digests)))

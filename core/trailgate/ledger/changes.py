@@ -1,0 +1,213 @@
+"""What this admission's own evidence says: who committed, approved and tested *this change*.
+
+**An approval is only of what it covered.** ``images[]`` repeats each image's evidence;
+``change`` is filled from the images that are new in this admission, and only from
+evidence that passed, that is about the source that was built and this place, and that
+covers all of it. Whatever falls short is null with a reason, and stays visible under
+its image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trailgate.ledger.form import Null, Roster, known, stamp
+from trailgate.ledger.images import absence, person_of, text, time_of
+from trailgate.model.decision import Check, ImageVerdict
+from trailgate.model.evidence import (
+    Approval,
+    ApprovalBinding,
+    ChangeRecord,
+    Person,
+    Provenance,
+    ReviewedChange,
+    Statement,
+    TestResult,
+)
+from trailgate.model.reason import Absence
+
+CHANGE_FIELDS = (
+    "uri",
+    "ticket",
+    "opened",
+    "merged",
+    "basis",
+    "committers",
+    "unmappedAuthors",
+    "lastPusher",
+    "approvers",
+    "deploymentApprovers",
+    "tests",
+)
+"""The members of ``change`` beside ``class``: all there, or null with a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where this admission takes place, to compare with a change record's target."""
+
+    cluster_uid: str
+    cluster_name: str | None
+    namespace: str
+
+
+def change_fields(changed: Sequence[ImageVerdict], place: Place, roster: Roster) -> dict[str, Any]:
+    """Tell what the change's own evidence says: ``CHANGE_FIELDS``, values or nulls.
+
+    ``changed`` are the images that are new in this admission. None: only configuration
+    changed, which nothing attests, so nobody approved it. Several: one change only
+    where all of them tell the same one.
+    """
+    if not changed:
+        return dict.fromkeys(CHANGE_FIELDS, Null(Absence.CONFIGURATION_NOT_ATTESTED))
+    told = [_own_change(verdict, place, roster) for verdict in changed]
+    fields = told[0]
+    if any(other != fields for other in told[1:]):
+        fields = dict.fromkeys(CHANGE_FIELDS, Null(Absence.SEVERAL_CHANGES))
+    return fields | {"tests": _change_tests(changed)}
+
+
+def _own_change(verdict: ImageVerdict, place: Place, roster: Roster) -> dict[str, Any]:
+    records = [
+        one.predicate for one in verdict.statements if isinstance(one.predicate, ChangeRecord)
+    ]
+    own = [record for record in records if _is_about(record, verdict, place)]
+    if not own:
+        why = Absence.NOT_VERIFIED if records else absence(verdict, Check.REVIEW)
+        return dict.fromkeys(CHANGE_FIELDS, Null(why))
+    told = [_tell(record, roster) for record in own]
+    if any(other != told[0] for other in told[1:]):
+        return dict.fromkeys(CHANGE_FIELDS, Null(Absence.SEVERAL_CHANGES))
+    return told[0]
+
+
+def _is_about(record: ChangeRecord, verdict: ImageVerdict, place: Place) -> bool:
+    """Whether a record passed, is of the source that was built, and of this place."""
+    builds = [one.predicate for one in verdict.statements if isinstance(one.predicate, Provenance)]
+    source, target = record.source, record.target
+    joined = all((b.repository, b.commit) == (source.repository, source.to) for b in builds)
+    here = target is None or (
+        target.cluster in (None, place.cluster_uid, place.cluster_name)
+        and target.namespace in (None, place.namespace)
+    )
+    return record.passed and joined and here
+
+
+def _tell(record: ChangeRecord, roster: Roster) -> dict[str, Any]:
+    one = record.changes[0] if len(record.changes) == 1 else None
+    why = Absence.SEVERAL_CHANGES if record.changes else Absence.NOT_STATED
+    committers = _each((*record.committers, *(p for c in record.changes for p in c.committers)))
+    let_deploy = [
+        roster.person(approval.person)
+        | {"environment": approval.environment, "at": stamp(approval.at)}
+        for approval in record.deployment_approvals
+        if approval.state == "APPROVED"
+    ]
+    return {
+        "uri": Null(why) if one is None else roster.text(one.uri),
+        "ticket": text(record.ticket, roster),
+        "opened": Null(why) if one is None else time_of(one.opened_at),
+        "merged": Null(why) if one is None else time_of(one.merged_at),
+        "basis": record.basis.value,
+        "committers": [roster.person(person) for person in committers] or Null(Absence.NOT_STATED),
+        "unmappedAuthors": list(record.unmapped_authors),
+        "lastPusher": Null(why) if one is None else person_of(one.last_pusher, roster),
+        "approvers": _approvers(record, roster),
+        "deploymentApprovers": let_deploy or Null(Absence.NOT_STATED),
+    }
+
+
+def _each(people: Iterable[Person]) -> list[Person]:
+    return list({person.id: person for person in people}.values())
+
+
+def _approvers(record: ChangeRecord, roster: Roster) -> Any:
+    """List who approved what shipped; null unless the whole range is approved.
+
+    One approved request of two is not an approval of the release: the parts stay
+    visible under the image.
+    """
+    found = [_covering(change, record) for change in record.changes]
+    if not any(change.approvals for change in record.changes):
+        return Null(Absence.NOT_FOUND)
+    if not all(found) or not _covers_range(record):
+        return Null(Absence.NOT_VERIFIED)
+    return [
+        roster.person(approval.person)
+        | {
+            "at": stamp(approval.at),
+            "commit": approval.commit,
+            "binding": approval.binding.value,
+        }
+        for approvals in found
+        for approval in approvals
+    ]
+
+
+def _covering(change: ReviewedChange, record: ChangeRecord) -> list[Approval]:
+    """Select the approvals that stand and were given to what this request brought."""
+    last: dict[str, Approval] = {}
+    for approval in sorted(change.approvals, key=lambda approval: approval.at):
+        if approval.state != "COMMENTED":
+            last[approval.person.id] = approval
+    return [
+        approval
+        for approval in last.values()
+        if approval.state == "APPROVED" and _is_of(approval, change, record)
+    ]
+
+
+def _is_of(approval: Approval, change: ReviewedChange, record: ChangeRecord) -> bool:
+    match approval.binding:
+        case ApprovalBinding.COMMIT:
+            brought = {change.head_commit, change.merge_commit, record.source.to}
+            return approval.commit in brought & {*record.source.commits, record.source.to}
+        case ApprovalBinding.TREE:
+            return approval.tree is not None and approval.tree == record.source.tree
+        case ApprovalBinding.FORGE_MERGE:
+            return approval.commit == change.head_commit and change.merge_commit is not None
+
+
+def _covers_range(record: ChangeRecord) -> bool:
+    reviewed = {
+        commit
+        for change in record.changes
+        for commit in (*change.commits, change.head_commit, change.merge_commit)
+    }
+    return {*record.source.commits, record.source.to} <= reviewed
+
+
+def _change_tests(changed: Sequence[ImageVerdict]) -> Any:
+    """List the test runs of the commits that were built, if each changed image has one."""
+    found: list[dict[str, Any]] = []
+    for verdict in changed:
+        own = [one for one in verdict.statements if _is_own_test(one, verdict)]
+        if not own:
+            others = any(isinstance(one.predicate, TestResult) for one in verdict.statements)
+            return Null(Absence.NOT_VERIFIED if others else absence(verdict, Check.TESTS))
+        found += [entry for entry in map(_brief, own) if entry not in found]
+    return found
+
+
+def _is_own_test(statement: Statement, verdict: ImageVerdict) -> bool:
+    tests = statement.predicate
+    commits = {
+        one.predicate.commit for one in verdict.statements if isinstance(one.predicate, Provenance)
+    }
+    return isinstance(tests, TestResult) and commits == {tests.commit}
+
+
+def _brief(statement: Statement) -> dict[str, Any]:
+    tests = statement.predicate
+    assert isinstance(tests, TestResult)
+    return {
+        "digest": str(statement.digest),
+        "commit": known(tests.commit),
+        "verdict": tests.verdict.value,
+        "run": known(tests.run),
+        "failed": known(tests.failed),
+        "skipped": known(tests.skipped),
+        "finishedAt": time_of(tests.finished_at),
+    }

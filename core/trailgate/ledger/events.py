@@ -1,0 +1,128 @@
+"""The other things that a trail tells: the control's own state, gaps, erasures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from trailgate.ledger.claim import Context, Kind, caller_entry, head
+from trailgate.ledger.form import Null, Roster, known, settle_within, stamp
+from trailgate.model.admission import Caller
+from trailgate.model.digest import Digest
+from trailgate.model.reason import Absence
+
+_ERASED_AT_ONCE = 500  # commitments in one entry: about 40 kB
+
+
+class ControlSubject(StrEnum):
+    """Which part of the control a ``control-state`` record is about."""
+
+    GATE = "gate"
+    """One process of the gate; ``name`` is its boot id, ``digest`` its signing key's."""
+    WEBHOOK_CONFIGURATION = "webhook-configuration"
+    POLICY = "policy"
+    LEDGER = "ledger"
+
+
+class ControlState(StrEnum):
+    """What it did."""
+
+    STARTED = "started"
+    ENDED = "ended"
+    ARMED = "armed"
+    DISARMED = "disarmed"
+    CREATED = "created"
+    CHANGED = "changed"
+    DELETED = "deleted"
+
+
+class GapCause(StrEnum):
+    """Why something is missing from the trail."""
+
+    REFUSALS_DROPPED = "refusals-dropped"
+    """More different refusals than the gate's queue holds: they were counted only."""
+    ADMISSIONS_UNRECORDED = "admissions-unrecorded"
+    """Let through where the policy only audits, without a record (spool full, too large)."""
+    BATCHES_MISSING = "batches-missing"
+    """Numbers of a process that never arrived."""
+    BATCH_UNREADABLE = "batch-unreadable"
+    """A batch that is there, with a bad signature, seal or form."""
+    CHAIN_FORKED = "chain-forked"
+    """A batch that doesn't follow from the one before it."""
+    PROCESS_VANISHED = "process-vanished"
+    """A process that said nothing at its end: what it still had queued is unknown."""
+    OBSERVER_DOWN = "observer-down"
+
+
+def control_state(
+    context: Context,
+    at: datetime,
+    subject: ControlSubject,
+    state: ControlState,
+    *,
+    name: str,
+    digest: Digest | None = None,
+    previous: Digest | None = None,
+    caller: Caller | None = None,
+) -> dict[str, Any]:
+    """Claim that a part of the control began, ended or changed."""
+    roster = Roster()
+    by = Null(Absence.NOT_APPLICABLE) if caller is None else caller_entry(caller, roster)
+    tree = head(Kind.CONTROL_STATE, context, at) | {
+        "subject": subject.value,
+        "state": state.value,
+        "name": name,
+        "digest": known(None if digest is None else str(digest), Absence.NOT_APPLICABLE),
+        "previousDigest": known(
+            None if previous is None else str(previous), Absence.NOT_APPLICABLE
+        ),
+        "caller": by,
+    }
+    return settle_within(tree, roster)
+
+
+def gap(
+    context: Context,
+    at: datetime,
+    cause: GapCause,
+    *,
+    count: int | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    boot: str | None = None,
+    first_seq: int | None = None,
+    last_seq: int | None = None,
+) -> dict[str, Any]:
+    """Claim that something is missing: how many (null: unknown), from when to when.
+
+    ``first_seq`` and ``last_seq`` are the numbers of a process's missing or bad
+    batches, both inclusive.
+    """
+    none = Absence.NOT_APPLICABLE
+    unknown = Absence.NOT_FOUND
+    tree = head(Kind.GAP, context, at) | {
+        "cause": cause.value,
+        "count": known(count, unknown),
+        "since": known(None if since is None else stamp(since), unknown),
+        "until": known(None if until is None else stamp(until), unknown),
+        "boot": known(boot, none),
+        "firstSeq": known(first_seq, none),
+        "lastSeq": known(last_seq, none),
+    }
+    return settle_within(tree, Roster())
+
+
+def erasures(
+    context: Context, at: datetime, commitments: Sequence[str], *, reason: str | None = None
+) -> list[dict[str, Any]]:
+    """Claim that these commitments open to nothing any more: as many entries as it takes."""
+    claims = []
+    for start in range(0, len(commitments), _ERASED_AT_ONCE):
+        roster = Roster()
+        why = Null(Absence.NOT_STATED) if reason is None else roster.text(reason)
+        erased = [{"commitment": one} for one in commitments[start : start + _ERASED_AT_ONCE]]
+        tree = head(Kind.ERASURE, context, at) | {"erased": erased, "reason": why}
+        claims.append(settle_within(tree, roster))
+    return claims

@@ -1,0 +1,170 @@
+"""Refusals, counted: so that a laptop in a loop can't fill the trail, and nothing is unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from trailgate.ledger.claim import Context, Kind, caller_entry, head, policy_entry
+from trailgate.ledger.form import Roster, known, settle_within, stamp
+from trailgate.ledger.images import digest_of, reference_of
+from trailgate.model.admission import Caller, ObjectKey
+from trailgate.model.assessment import Assessment
+from trailgate.model.decision import PolicyReference
+from trailgate.model.digest import Digest
+from trailgate.model.reason import Absence, Reason
+
+_IMAGES = 32  # of one group that are told, at most
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalGroup:
+    """Requests of one user in one namespace, turned away for one reason in one minute."""
+
+    caller: Caller
+    """As in the first of them."""
+    namespace: str
+    reason: Reason
+    """The first reason of each refusal: its headline."""
+    count: int
+    first: ObjectKey
+    first_at: datetime
+    last: ObjectKey
+    last_at: datetime
+    reasons: frozenset[Reason]
+    """All reasons of all of them."""
+    images: tuple[tuple[str, Digest | None], ...]
+    """(as written, digest): the images that were refused, without repetition."""
+    all_images: bool
+    """Whether ``images`` has them all."""
+    policies: tuple[PolicyReference, ...]
+
+
+def refused(group: RefusalGroup, context: Context) -> dict[str, Any]:
+    """Claim that requests were turned away."""
+    roster = Roster()
+    tree = head(Kind.REFUSED, context, group.last_at) | {
+        "outcome": "refused",
+        "enforced": True,
+        "caller": caller_entry(group.caller, roster),
+        "namespace": group.namespace,
+        "reason": group.reason.value,
+        "reasons": sorted(reason.value for reason in group.reasons),
+        "count": group.count,
+        "first": _at(group.first, group.first_at),
+        "last": _at(group.last, group.last_at),
+        "images": [
+            {
+                "reference": image,
+                "digest": known(None if digest is None else str(digest), Absence.NO_DIGEST),
+            }
+            for image, digest in group.images
+        ],
+        "allImages": group.all_images,
+        "policies": [policy_entry(policy) for policy in group.policies],
+    }
+    return settle_within(tree, roster)
+
+
+def _at(key: ObjectKey, moment: datetime) -> dict[str, Any]:
+    return {
+        "group": key.kind.group,
+        "kind": key.kind.kind,
+        "namespace": key.namespace,
+        "name": key.name,
+        "at": stamp(moment),
+    }
+
+
+@dataclass(slots=True)
+class _Counting:
+    """A group that is still being counted."""
+
+    caller: Caller
+    first: ObjectKey
+    first_at: datetime
+    last: ObjectKey
+    last_at: datetime
+    count: int = 0
+    reasons: set[Reason] = field(default_factory=set)
+    images: dict[str, Digest | None] = field(default_factory=dict)
+    all_images: bool = True
+    policies: dict[tuple[str, Digest], PolicyReference] = field(default_factory=dict)
+
+
+_Key = tuple[str, str, Reason, datetime]
+
+
+class Refusals:
+    """A bounded count of refusals; whoever owns the spool drains it every few seconds.
+
+    For one thread. What doesn't fit any more is counted in ``dropped`` and belongs into
+    a ``gap`` record (``GapCause.REFUSALS_DROPPED``).
+    """
+
+    def __init__(self, limit: int = 256) -> None:
+        self._limit = limit
+        self._groups: dict[_Key, _Counting] = {}
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def add(self, assessment: Assessment) -> None:
+        """Count one; requests that were allowed, and dry runs, are none."""
+        if assessment.decision.allowed or assessment.request.dry_run:
+            return
+        found = [finding.reason for finding in assessment.decision.denying]
+        reason = found[0] if found else Reason.INTERNAL
+        request, at = assessment.request, assessment.decided_at
+        minute = at.replace(second=0, microsecond=0)
+        key = (request.caller.username, request.namespace, reason, minute)
+        if key not in self._groups:
+            if len(self._groups) >= self._limit:
+                self._dropped += 1
+                return
+            self._groups[key] = _Counting(request.caller, request.key, at, request.key, at)
+        self._count(self._groups[key], assessment, {reason, *found})
+
+    @staticmethod
+    def _count(group: _Counting, assessment: Assessment, reasons: set[Reason]) -> None:
+        group.count += 1
+        group.last, group.last_at = assessment.request.key, assessment.decided_at
+        group.reasons |= reasons
+        for verdict in assessment.decision.images:
+            reference = reference_of(verdict)
+            if not verdict.findings or reference in group.images:
+                continue
+            if len(group.images) >= _IMAGES:
+                group.all_images = False
+                continue
+            group.images[reference] = digest_of(verdict)
+        for policy in assessment.decision.policies:
+            group.policies[policy.name, policy.digest] = policy
+
+    def drain(self) -> tuple[tuple[RefusalGroup, ...], int]:
+        """Take everything out: (groups in the order they began, number dropped).
+
+        A minute that is drained twice gives two groups: their counts add up.
+        """
+        groups = tuple(
+            RefusalGroup(
+                counting.caller,
+                namespace,
+                reason,
+                counting.count,
+                counting.first,
+                counting.first_at,
+                counting.last,
+                counting.last_at,
+                frozenset(counting.reasons),
+                tuple(counting.images.items()),
+                counting.all_images,
+                tuple(counting.policies.values()),
+            )
+            for (_user, namespace, reason, _minute), counting in self._groups.items()
+        )
+        dropped, self._dropped = self._dropped, 0
+        self._groups = {}
+        return groups, dropped

@@ -1,0 +1,432 @@
+"""The documented examples, made from real values: docs/reference/examples/*.json.
+
+Run it to write them again: `.venv/bin/python -m tests.core.ledger.example_records`.
+A test compares what it gives with what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from trailgate.ledger import record as rec
+from trailgate.model.admission import (
+    AdmissionRequest,
+    Caller,
+    ContainerClass,
+    ContainerImage,
+    Kind,
+    Operation,
+)
+from trailgate.model.assessment import Assessment, ChangeClass, Previous
+from trailgate.model.canonical import fingerprint
+from trailgate.model.decision import (
+    Check,
+    CheckResult,
+    Decision,
+    Finding,
+    ImageVerdict,
+    Mode,
+    PolicyReference,
+)
+from trailgate.model.digest import Digest
+from trailgate.model.evidence import (
+    Approval,
+    ApprovalBinding,
+    Basis,
+    ChangeRecord,
+    DeploymentApproval,
+    EvidenceFormat,
+    Person,
+    Provenance,
+    ReviewedChange,
+    Signer,
+    SimpleSignature,
+    SourceRange,
+    Statement,
+    StatementKind,
+    TestResult,
+    TestVerdict,
+)
+from trailgate.model.image import ImageReference
+from trailgate.model.reason import Reason
+
+FOLDER = Path(__file__).parents[3] / "docs" / "reference" / "examples"
+NOW = datetime(2026, 11, 23, 13, 6, 0, 250_000, tzinfo=UTC)
+
+ALICE = Person("github:1001", login="alice", name="Alice Ashton")
+BOB = Person("github:1002", login="bob", name="Bob Berg")
+CAROL = Person("github:1003", login="carol")
+RELEASE_BOT = Person("github:9001", login="release-bot", bot=True)
+
+CONTEXT = rec.Context(
+    cluster=rec.Cluster(uid="3d0f8f0e-5c9e-4a53-8f0a-6d1d9f1f2b11", name="prod-eu"),
+    gate=rec.Gate(
+        version="0.1.0",
+        configuration=Digest.of(b"configuration of the gate"),
+        image="registry.example/trailgate@" + str(Digest.of(b"the gate's image")),
+    ),
+    environment="production",
+)
+
+DEPLOYER = Caller(
+    "system:serviceaccount:ci:deployer",
+    uid="6d6a1f3e-6a0f-4d57-9f0a-3c1d9f1f2b22",
+    groups=("system:serviceaccounts", "system:serviceaccounts:ci", "system:authenticated"),
+    extra={
+        "authentication.kubernetes.io/credential-id": ("JTI=0b9d1c7e-92e4-4b7e-8a53-0d8a6c4f1a01",)
+    },
+)
+LAPTOP = Caller(
+    "dave@acme.example",
+    groups=("acme:payments", "system:authenticated"),
+    extra={"authentication.kubernetes.io/credential-id": ("X509SHA256=" + "ab" * 32,)},
+)
+
+ALL_MET = dict.fromkeys(Check, CheckResult.MET) | {Check.CONFIGURATION: CheckResult.NOT_ATTESTED}
+
+
+def sha(name: str) -> Digest:
+    return Digest.of(name.encode())
+
+
+def commit_id(name: str) -> str:
+    return hashlib.sha1(name.encode()).hexdigest()
+
+
+def policy(name: str = "production", mode: Mode = Mode.ENFORCE) -> PolicyReference:
+    return PolicyReference(name, 7, sha(f"policy {name}"), mode)
+
+
+def image_of(repository: str, release: str) -> str:
+    return f"registry.example/acme/{repository}@{sha(f'{repository} {release}')}"
+
+
+def _statement(kind: StatementKind, predicate: Any, signer: str, about: str) -> Statement:
+    return Statement(
+        kind,
+        f"type of {kind.value}",
+        predicate,
+        Signer(str(sha(f"key {signer}"))),
+        EvidenceFormat.BUNDLE,
+        sha(f"{kind.value} of {about}"),
+    )
+
+
+def change_record(repository: str, release: str, **changes: Any) -> ChangeRecord:
+    head, merge = commit_id(f"{repository} {release} head"), commit_id(f"{repository} {release}")
+    uri = f"https://forge.example/acme/{repository}/pull/41"
+    record = ChangeRecord(
+        verifier="https://trailgate.dev/verifiers/forge-app",
+        passed=True,
+        levels=("SLSA_SOURCE_TWO_PARTY_REVIEWED",),
+        basis=Basis.FORGE_API,
+        basis_digest=sha(f"answer of the forge for {repository}"),
+        source=SourceRange(
+            repository=f"https://forge.example/acme/{repository}",
+            ref="refs/heads/main",
+            to=merge,
+            tree=commit_id(f"{repository} {release} tree"),
+            start=commit_id(f"{repository} before {release}"),
+            commits=(head, merge),
+        ),
+        changes=(
+            ReviewedChange(
+                uri=uri,
+                head_commit=head,
+                commits=(head,),
+                merge_commit=merge,
+                merged_by=BOB,
+                opened_at=NOW - timedelta(days=2),
+                merged_at=NOW - timedelta(hours=3),
+                approvals=(
+                    Approval(
+                        BOB,
+                        "APPROVED",
+                        head,
+                        NOW - timedelta(hours=4),
+                        ApprovalBinding.FORGE_MERGE,
+                        uri=f"{uri}#review-77",
+                    ),
+                ),
+                committers=(ALICE,),
+                last_pusher=ALICE,
+            ),
+        ),
+        committers=(ALICE,),
+        deployment_approvals=(
+            DeploymentApproval(
+                CAROL,
+                "production",
+                NOW - timedelta(minutes=9),
+                run=f"https://forge.example/acme/{repository}/runs/9",
+            ),
+        ),
+        ticket="PAY-1234",
+        verified_at=NOW - timedelta(minutes=20),
+    )
+    return replace(record, **changes)
+
+
+def provenance(repository: str, release: str) -> Provenance:
+    return Provenance(
+        repository=f"https://forge.example/acme/{repository}",
+        commit=commit_id(f"{repository} {release}"),
+        ref="refs/heads/main",
+        builder="https://forge.example/builders/hosted",
+        build_type="https://trailgate.dev/build-types/ci/v1",
+        run=f"https://forge.example/acme/{repository}/runs/9",
+        started_at=NOW - timedelta(minutes=30),
+        finished_at=NOW - timedelta(minutes=25),
+    )
+
+
+def tests_of(repository: str, release: str, **changes: Any) -> TestResult:
+    result = TestResult(
+        TestVerdict.PASSED,
+        commit_id(f"{repository} {release}"),
+        repository=f"https://forge.example/acme/{repository}",
+        run=212,
+        failed=0,
+        skipped=3,
+        suites=("unit", "integration"),
+        started_at=NOW - timedelta(minutes=29),
+        finished_at=NOW - timedelta(minutes=26),
+        junit=sha(f"junit of {repository}"),
+        url=f"https://forge.example/acme/{repository}/runs/9",
+    )
+    return replace(result, **changes)
+
+
+def verdict(repository: str, release: str, **changes: Any) -> ImageVerdict:
+    about = f"{repository} {release}"
+    image = image_of(repository, release)
+    found = ImageVerdict(
+        containers=(ContainerImage(repository, ContainerClass.CONTAINER, image),),
+        image=ImageReference.parse(image),
+        statements=(
+            _statement(StatementKind.SIGNATURE, SimpleSignature(), "build", about),
+            _statement(StatementKind.PROVENANCE, provenance(repository, release), "build", about),
+            _statement(StatementKind.TESTS, tests_of(repository, release), "build", about),
+            _statement(StatementKind.CHANGE, change_record(repository, release), "review", about),
+        ),
+        platforms=(sha(f"{about} amd64"), sha(f"{about} arm64")),
+        checks={check: CheckResult.MET for check in Check if check is not Check.CONFIGURATION},
+    )
+    return replace(found, **changes)
+
+
+def with_predicates(found: ImageVerdict, **predicates: Any) -> ImageVerdict:
+    """Replace statements by kind (``signature``, ``provenance``…); None takes one away."""
+    statements = tuple(
+        replace(one, predicate=predicates.get(one.kind.value, one.predicate))
+        for one in found.statements
+        if predicates.get(one.kind.value, one.predicate) is not None
+    )
+    return replace(found, statements=statements)
+
+
+def deployment(images: dict[str, str], generation: int, environment: str = "LEVEL=info") -> dict:
+    name, _, value = environment.partition("=")
+    containers = [
+        {"name": container, "image": image, "env": [{"name": name, "value": value}]}
+        for container, image in images.items()
+    ]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "web",
+            "namespace": "shop",
+            "uid": "e1f0c0de-0000-4000-8000-00000000beef",
+            "generation": generation,
+            "resourceVersion": str(1000 + generation),
+        },
+        "spec": {"replicas": 2, "template": {"spec": {"containers": containers}}},
+    }
+
+
+def request(old: dict | None, new: dict | None, caller: Caller = DEPLOYER) -> AdmissionRequest:
+    operation = Operation.UPDATE
+    if old is None:
+        operation = Operation.CREATE
+    if new is None:
+        operation = Operation.DELETE
+    return AdmissionRequest(
+        uid="7c0e5b0a-1f4b-4a6f-9f3b-2f8a3f1d0c77",
+        operation=operation,
+        kind=Kind("apps", "Deployment"),
+        resource="deployments",
+        subresource="",
+        namespace="shop",
+        name="web",
+        caller=caller,
+        dry_run=False,
+        object=new,
+        old_object=old,
+    )
+
+
+def _images(thing: dict) -> tuple[str, ...]:
+    return tuple(c["image"] for c in thing["spec"]["template"]["spec"]["containers"])
+
+
+def assess(
+    old: dict | None,
+    new: dict | None,
+    verdicts: tuple[ImageVerdict, ...],
+    *,
+    caller: Caller = DEPLOYER,
+    policies: tuple[PolicyReference, ...] = (policy(),),
+    findings: tuple[Finding, ...] = (),
+    checks: dict[Check, CheckResult] | None = None,
+    delta: tuple[str, ...] = ("",),
+    **changes: Any,
+) -> Assessment:
+    before = _images(old) if old else ()
+    decision = Decision(
+        allowed=not any(finding.mode is Mode.ENFORCE for finding in findings),
+        findings=findings,
+        images=verdicts,
+        checks=ALL_MET if checks is None else checks,
+        policies=policies,
+    )
+    assessment = Assessment(
+        request(old, new, caller),
+        ChangeClass.DELETE if new is None else ChangeClass.ROOT,
+        decision,
+        NOW,
+        spec_digest=None if new is None else fingerprint(new["spec"]),
+        previous=None if old is None else Previous(fingerprint(old["spec"]), before),
+        delta=delta,
+        changed_images=frozenset(v.containers[0].image for v in verdicts) - set(before),
+    )
+    return replace(assessment, **changes)
+
+
+_IMAGE = "/spec/template/spec/containers/0/image"
+
+
+def release(old: str = "1.0", new: str = "1.1") -> Assessment:
+    """An UPDATE that brings one new image with everything behind it."""
+    return assess(
+        deployment({"web": image_of("web", old)}, 3),
+        deployment({"web": image_of("web", new)}, 4),
+        (verdict("web", new),),
+        delta=(_IMAGE,),
+    )
+
+
+def configuration_only() -> Assessment:
+    """An UPDATE of one environment variable; the image is reviewed, this change isn't."""
+    image = image_of("web", "1.1")
+    return assess(
+        deployment({"web": image}, 4),
+        deployment({"web": image}, 5, "LEVEL=debug"),
+        (verdict("web", "1.1"),),
+        delta=("/spec/template/spec/containers/0/env/0/value",),
+    )
+
+
+def audit_mode() -> Assessment:
+    """An unsigned image by a tag, from a laptop, in a namespace that is only audited."""
+    image = "registry.example/acme/web:latest"
+    found = (
+        Finding(
+            Reason.DIGEST_REQUIRED,
+            "a tag",
+            "a digest",
+            policy="staging",
+            rule="ours",
+            image=image,
+            check=Check.SIGNATURE,
+            mode=Mode.AUDIT,
+        ),
+        Finding(
+            Reason.CALLER_NOT_ALLOWED,
+            "dave@acme.example",
+            "a listed caller",
+            policy="staging",
+            check=Check.CALLER,
+            mode=Mode.AUDIT,
+        ),
+    )
+    unmet = dict.fromkeys(Check, CheckResult.NOT_MET)
+    seen = ImageVerdict(
+        (ContainerImage("web", ContainerClass.CONTAINER, image),),
+        ImageReference.parse(image),
+        checks={check: CheckResult.NOT_MET for check in unmet if check is not Check.CALLER},
+        findings=found[:1],
+    )
+    return assess(
+        None,
+        deployment({"web": image}, 1),
+        (seen,),
+        caller=LAPTOP,
+        policies=(policy("staging", Mode.AUDIT),),
+        findings=found,
+        checks=unmet,
+    )
+
+
+def two_repositories() -> Assessment:
+    """An UPDATE that ships two images at once, each with its own story."""
+    return assess(
+        deployment({"web": image_of("web", "1.0"), "api": image_of("api", "2.0")}, 3),
+        deployment({"web": image_of("web", "1.1"), "api": image_of("api", "2.1")}, 4),
+        (verdict("web", "1.1"), verdict("api", "2.1")),
+        delta=(_IMAGE, "/spec/template/spec/containers/1/image"),
+    )
+
+
+def denied() -> Assessment:
+    """An unsigned image from a laptop where the policy enforces."""
+    image = image_of("unsigned", "0")
+    finding = Finding(
+        Reason.SIGNATURE_MISSING,
+        "no signature",
+        "one by build",
+        policy="production",
+        rule="ours",
+        image=image,
+        check=Check.SIGNATURE,
+    )
+    caller = replace(
+        finding, reason=Reason.CALLER_NOT_ALLOWED, image=None, rule=None, check=Check.CALLER
+    )
+    seen = ImageVerdict(
+        (ContainerImage("web", ContainerClass.CONTAINER, image),),
+        ImageReference.parse(image),
+        checks={Check.SIGNATURE: CheckResult.NOT_MET},
+        findings=(finding,),
+    )
+    return assess(
+        None,
+        deployment({"web": image}, 1),
+        (seen,),
+        caller=LAPTOP,
+        findings=(finding, caller),
+        checks={Check.SIGNATURE: CheckResult.NOT_MET, Check.CALLER: CheckResult.NOT_MET},
+    )
+
+
+def child() -> Assessment:
+    """The Deployment controller carrying out what was admitted."""
+    controller = Caller("system:serviceaccount:kube-system:deployment-controller")
+    return replace(
+        release(),
+        request=replace(release().request, caller=controller, kind=Kind("apps", "ReplicaSet")),
+        change_class=ChangeClass.CHILD,
+    )
+
+
+def refused_group() -> rec.RefusalGroup:
+    refusals = rec.Refusals()
+    for second in range(3):
+        refusals.add(replace(denied(), decided_at=NOW + timedelta(seconds=second)))
+    (group,), _dropped = refusals.drain()
+    return group
