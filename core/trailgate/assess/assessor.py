@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from trailgate.assess import explain, templates, verdict
@@ -18,6 +19,7 @@ from trailgate.assess.classify import (
     Options,
     OwnerClaim,
     RefusedError,
+    Scope,
     classify,
     scoped_images,
 )
@@ -52,9 +54,25 @@ _REASONS: tuple[tuple[type[TrailgateError], Reason], ...] = (
     (OwnerUnverifiedError, Reason.OWNER_UNVERIFIED),
     (OwnerUnavailableError, Reason.OWNER_UNVERIFIED),
 )
-_REFUSALS = (RefusedError, *(kind for kind, _ in _REASONS))
+_REFUSALS: tuple[type[TrailgateError], ...] = (RefusedError, *(kind for kind, _ in _REASONS))
 _Policies = tuple[DeployPolicy, ...]
-_Images = tuple[ContainerImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A request that policies are asked about."""
+
+    request: AdmissionRequest
+    classified: Classified
+    images: tuple[ContainerImage, ...]
+    covering: _Policies
+
+    @property
+    def is_without_images(self) -> bool:
+        """Whether a root change is of something that has no Pod spec."""
+        return (
+            self.classified.change_class is ChangeClass.ROOT and self.classified.scope is Scope.NONE
+        )
 
 
 def _now() -> datetime:
@@ -109,49 +127,53 @@ class Assessor:
                 return self._finished(request, classified, verdict.allow(()))
             images = scoped_images(request, classified.scope)
             facts = change_facts(request, classified, images)
-            decision = await self._decide(request, classified, images, covering)
+            decision = await self._decide(_Case(request, classified, images, covering))
         except _REFUSALS as error:
             decision = _refuse(covering, error) if covering else verdict.allow(())
         return self._finished(request, classified, decision, facts)
 
-    async def _decide(
-        self,
-        request: AdmissionRequest,
-        classified: Classified,
-        images: _Images,
-        covering: _Policies,
-    ) -> Decision:
-        if _asks_nothing(classified):
-            return verdict.allow(covering)
+    async def _decide(self, case: _Case) -> Decision:
+        if _asks_nothing(case.classified):
+            return verdict.allow(case.covering)
         deadline = asyncio.get_running_loop().time() + self._budget
-        inherited: frozenset[str] = frozenset()
-        if classified.claim is not None:
-            inherited = await self._inherited(request, classified.claim, images)
-        texts = (use.image for use in images)
-        running = classified.change_class is ChangeClass.CHILD
-        gathered = await self._lookup.gather(covering, texts, running=running, deadline=deadline)
+        if case.classified.claim is not None:
+            inherited = await self._inherited(case, case.classified.claim)
+            decision = await self._judge(case, inherited, deadline, running=True)
+            if not decision.allowed:  # old facts may allow; only fresh ones may deny
+                decision = await self._judge(case, inherited, deadline)
+        else:
+            decision = await self._judge(case, frozenset(), deadline)
+            if not decision.allowed:
+                decision = await with_moved_tags(decision, self._lookup, case.covering)
+        if decision.allowed:
+            self._remember(case)
+        return decision
+
+    async def _judge(
+        self, case: _Case, inherited: frozenset[str], deadline: float, *, running: bool = False
+    ) -> Decision:
+        """Gather what is known of the images, and ask the policies."""
+        request = case.request
+        gathered = await self._lookup.gather(
+            case.covering, (use.image for use in case.images), running=running, deadline=deadline
+        )
         question = Question(
             namespace=request.namespace,
             caller=request.caller,
-            change_class=classified.change_class,
+            change_class=case.classified.change_class,
             operation=request.operation,
-            images=images,
+            images=case.images,
             inherited=inherited,
             cluster=self._cluster,
             at=self._clock(),
         )
-        decision = decide(question, gathered, covering)
-        if decision.allowed:
-            self._remember(request, images)
-        elif not running:
-            decision = await with_moved_tags(decision, self._lookup, covering)
-        return decision
+        decision = decide(question, gathered, case.covering)
+        return verdict.without_images(decision) if case.is_without_images else decision
 
-    async def _inherited(
-        self, request: AdmissionRequest, claim: OwnerClaim, images: _Images
-    ) -> frozenset[str]:
-        assert request.object is not None
-        child = templates.of_child(request.kind, request.object, images)
+    async def _inherited(self, case: _Case, claim: OwnerClaim) -> frozenset[str]:
+        request = case.request
+        assert request.object is not None  # a claim comes from it
+        child = templates.of_child(request.kind, request.object, case.images)
         known = self._owners.known(claim, child)
         if known is not None:
             return known
@@ -163,15 +185,16 @@ class Assessor:
                 f"got no answer about {claim} in time, expected the object"
             ) from error
 
-    def _remember(self, request: AdmissionRequest, images: _Images) -> None:
+    def _remember(self, case: _Case) -> None:
         """Keep an admitted owner's template, so that its children find it warm."""
+        request = case.request
         if request.dry_run or request.kind not in CHILD_KIND or request.object is None:
             return
         if request.operation is Operation.DELETE or request.subresource:
             return
-        uid = request.object.get("metadata", {}).get("uid")
+        uid = request.object["metadata"].get("uid")
         if isinstance(uid, str) and uid:
-            template = templates.of_owner(request.kind, request.object, images)
+            template = templates.of_owner(request.kind, request.object, case.images)
             self._owners.remember(uid, template)
 
     def _finished(

@@ -21,13 +21,16 @@ class EvidenceSource(Protocol):
 
 @runtime_checkable
 class WarmSource(Protocol):
-    """A source that can say at once what it already knows."""
+    """A source that also says what it already knows."""
 
     def peek(
         self, image: ImageReference, keys: tuple[PublicKey, ...], *, running: bool = False
     ) -> Gathered | None:
         """Return what ``gather`` would without any waiting, or None.
 
-        ``running``: facts of any age will do, because the image is one of a running
-        release, and a registry that is away must not stop its pods.
+        ``running``: verified facts of any age will do, because the image is one of a
+        running release, and a registry that is away must not stop its pods.
         """
+
+    async def recall(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Gathered | None:
+        """Return what content that was fetched at any time proves, asking nobody, or None."""

@@ -44,6 +44,7 @@ class Lookup:
     ) -> dict[str, Gathered]:
         """Return the facts by image string; one that cannot be parsed is left out.
 
+        ``running``: the images are a running release's, so old facts will do.
         ``deadline``: of the event loop's clock. An image that is not done by then is
         ``Unavailable``; the fetch itself goes on where the source says so.
         Raises ``MalformedError`` for more than 32 different images.
@@ -66,6 +67,11 @@ class Lookup:
                 gathered[text] = found
         if cold:
             gathered.update(await self.fetch(cold, deadline))
+        if running and self._warm is not None:
+            for text, found in gathered.items():
+                if isinstance(found, Unavailable):
+                    known = cold[text]
+                    gathered[text] = await self._warm.recall(known.image, known.keys) or found
         return gathered
 
     def known(self, covering: Sequence[DeployPolicy], text: str) -> Known | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from trailgate.model.decision import (
     Check,
@@ -50,6 +51,13 @@ def refuse(
     if finding.check is not None:
         checks[finding.check] = CheckResult.NOT_MET
     return Decision(mode is not Mode.ENFORCE, (finding,), (), checks, references(covering))
+
+
+def without_images(decision: Decision) -> Decision:
+    """Take back that no images were found, for a kind that has none."""
+    findings = tuple(f for f in decision.findings if f.reason is not Reason.NO_IMAGES_FOUND)
+    allowed = not any(finding.mode is Mode.ENFORCE for finding in findings)
+    return replace(decision, findings=findings, allowed=allowed)
 
 
 def references(covering: Sequence[DeployPolicy]) -> tuple[PolicyReference, ...]:

@@ -1,0 +1,249 @@
+"""Verified facts about images, fetched once and kept: never a verdict, never an error.
+
+How long a fact is taken as fresh bounds how long a registry (or who controls it) can
+hide newer, negative evidence: see ``Freshness``. Fetching and verifying belong to
+nobody's request; a request only waits, and may stop waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from trailgate.assess.cache import BoundedCache, BusyError, Flights
+from trailgate.evidence.verify import verify
+from trailgate.model.artifact import Attached
+from trailgate.model.digest import Digest
+from trailgate.model.evidence import (
+    Evidence,
+    Gathered,
+    PublicKey,
+    StatementKind,
+    Unavailable,
+    UnresolvedTag,
+)
+from trailgate.model.image import ImageReference
+from trailgate.model.reason import Reason
+from trailgate.oci.attached import fetch_attached
+from trailgate.oci.errors import NotFoundError, OciError
+from trailgate.oci.registry import Registry
+
+_MIB = 1024 * 1024
+_OVERHEAD = 1024
+
+_Content = tuple[str, str, str]
+"""Registry, repository, digest."""
+_Facts = tuple[str, str, str, tuple[str, ...]]
+"""The same, and the fingerprints of the verification material."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Seconds from the fetch for which facts are taken as fresh.
+
+    ``complete`` is the maximum age of negative evidence: for so long can an image
+    with all four statements go on without a fifth being seen.
+    """
+
+    absent: float = 15.0
+    """Nothing verified, or something could not be read: likely to be signed next."""
+    partial: float = 30.0
+    """Something verified, not all four kinds of statement."""
+    complete: float = 300.0
+    """Signature, provenance, tests and change record verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept and done at once."""
+
+    content_bytes: int = 64 * _MIB
+    facts_bytes: int = 64 * _MIB
+    flights: int = 256
+    """Images being fetched or verified, beyond which a request is told to come again."""
+    fetches: int = 32
+    """Images being fetched at the same time."""
+    threads: int = 2
+    """For verification."""
+    fetch_seconds: float = 30.0
+    """For all requests of one image."""
+    tag_seconds: float = 2.0
+    """To say what a tag names."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    attached: Attached
+    at: float
+    weight: int
+
+
+class RegistryEvidence:
+    """``EvidenceSource`` and ``WarmSource`` on a registry client.
+
+    ``named`` gives the registries that some policy names, read at each call: no other
+    host is ever contacted. Use it in one event loop, and ``close`` it there.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        named: Callable[[], Collection[str]],
+        *,
+        freshness: Freshness | None = None,
+        bounds: Bounds | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._named = named
+        self._freshness = freshness or Freshness()
+        self._bounds = bounds or Bounds()
+        self._clock = clock
+        self._content = BoundedCache[_Content, _Fetched](self._bounds.content_bytes)
+        self._facts = BoundedCache[_Facts, Evidence](self._bounds.facts_bytes)
+        self._tags = BoundedCache[_Content, Digest](_MIB)
+        self._fetching = Flights[_Content, _Fetched](self._bounds.flights)
+        self._verifying = Flights[_Facts, Evidence](self._bounds.flights)
+        self._resolving = Flights[_Content, Digest](self._bounds.flights)
+        self._slots = asyncio.Semaphore(self._bounds.fetches)
+        self._pool = ThreadPoolExecutor(self._bounds.threads, thread_name_prefix="verify")
+
+    @property
+    def in_flight(self) -> int:
+        """How many images are being fetched or verified."""
+        return len(self._verifying)
+
+    @property
+    def cached_bytes(self) -> int:
+        """About how much is kept."""
+        return self._content.weight + self._facts.weight + self._tags.weight
+
+    async def close(self) -> None:
+        """Stop everything that is under way."""
+        await self._verifying.close()
+        await self._fetching.close()
+        await self._resolving.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def peek(
+        self, image: ImageReference, keys: tuple[PublicKey, ...], *, running: bool = False
+    ) -> Gathered | None:
+        """Return fresh facts without waiting; ``running``: or old ones that say something."""
+        if image.digest is None:
+            return None
+        entry = self._facts.get(_facts_key(image, image.digest, keys))
+        if entry is None:
+            return None
+        if entry.fresh_until > self._clock() or (running and entry.value.statements):
+            return entry.value
+        return None
+
+    async def gather(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Gathered:
+        """Return the facts, from the cache or the registry.
+
+        What cannot be fetched is ``Unavailable`` and is asked for again next time.
+        """
+        if image.registry not in self._named():
+            return Unavailable(image, f"{image.registry} is not named by any policy: not asked")
+        if image.digest is None:
+            return await self._resolve(image)
+        found = self.peek(image, keys)
+        if found is not None:
+            return found
+        key = _facts_key(image, image.digest, keys)
+        try:
+            return await self._verifying.join(key, lambda: self._verified(image, keys))
+        except NotFoundError:
+            return self._absent(image.with_digest(image.digest), key)
+        except (OciError, TimeoutError, BusyError) as error:
+            return Unavailable(image, self._cause(image, error))
+
+    async def recall(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Evidence | None:
+        """Verify content that was fetched at some time, without asking anybody."""
+        if image.digest is None:
+            return None
+        entry = self._content.get(_content_key(image, str(image.digest)))
+        if entry is None:
+            return None
+        return await self._verify(entry.value.attached, keys)
+
+    async def _verified(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Evidence:
+        assert image.digest is not None
+        key = _content_key(image, str(image.digest))
+        fetched = self._content.get(key)
+        if fetched is None or fetched.fresh_until <= self._clock():
+            value = await self._fetching.join(key, lambda: self._fetch(image, key))
+        else:
+            value = fetched.value
+        evidence = await self._verify(value.attached, keys)
+        self._facts.put(
+            _facts_key(image, image.digest, keys),
+            evidence,
+            _OVERHEAD + 2 * value.weight,
+            value.at + self._fresh_for(evidence, value.attached),
+        )
+        return evidence
+
+    async def _fetch(self, image: ImageReference, key: _Content) -> _Fetched:
+        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots:
+            at = self._clock()
+            attached = await fetch_attached(self._registry, image)
+        weight = _OVERHEAD + sum(_OVERHEAD + len(item.content) for item in attached.artifacts)
+        fetched = _Fetched(attached, at, weight)
+        fresh = self._freshness.partial if attached.artifacts else self._freshness.absent
+        self._content.put(key, fetched, weight, at + fresh)
+        return fetched
+
+    async def _verify(self, attached: Attached, keys: Sequence[PublicKey]) -> Evidence:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, verify, attached, keys)
+
+    def _cause(self, image: ImageReference, error: Exception) -> str:
+        if isinstance(error, BusyError):
+            return "too many images are being fetched"
+        if isinstance(error, TimeoutError):
+            return f"{image.registry}: not done after {self._bounds.fetch_seconds:g} s"
+        return str(error)
+
+    def _fresh_for(self, evidence: Evidence, attached: Attached) -> float:
+        unread = attached.skipped or any(r.reason is Reason.INTERNAL for r in evidence.rejected)
+        if unread or not evidence.statements:
+            return self._freshness.absent
+        kinds = {statement.kind for statement in evidence.statements}
+        return self._freshness.complete if kinds == set(StatementKind) else self._freshness.partial
+
+    def _absent(self, image: ImageReference, key: _Facts) -> Evidence:
+        """Keep for a moment that the registry has no such image."""
+        evidence = Evidence(image, ())
+        self._facts.put(key, evidence, _OVERHEAD, self._clock() + self._freshness.absent)
+        return evidence
+
+    async def _resolve(self, image: ImageReference) -> UnresolvedTag:
+        """Say what a tag names now, if that is quick to learn: it explains, it proves nothing."""
+        key = _content_key(image, image.tag or "latest")
+        entry = self._tags.get(key)
+        if entry is not None and entry.fresh_until > self._clock():
+            return UnresolvedTag(image, entry.value)
+        try:
+            async with asyncio.timeout(self._bounds.tag_seconds):
+                digest = await self._resolving.join(key, lambda: self._ask_tag(image, key))
+        except (OciError, TimeoutError, BusyError):
+            return UnresolvedTag(image)
+        return UnresolvedTag(image, digest)
+
+    async def _ask_tag(self, image: ImageReference, key: _Content) -> Digest:
+        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots:
+            digest = await self._registry.resolve(image)
+        self._tags.put(key, digest, _OVERHEAD, self._clock() + self._freshness.absent)
+        return digest
+
+
+def _content_key(image: ImageReference, reference: str) -> _Content:
+    return image.registry, image.repository, reference
+
+
+def _facts_key(image: ImageReference, digest: Digest, keys: tuple[PublicKey, ...]) -> _Facts:
+    return image.registry, image.repository, digest.hex, tuple(key.fingerprint for key in keys)
