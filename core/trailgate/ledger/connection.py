@@ -41,6 +41,8 @@ def converted(path: Path) -> Iterator[None]:
     """Raise ``LedgerUnavailableError`` or ``LedgerCorruptError`` for SQLite's own errors."""
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # ours, not the file's
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)

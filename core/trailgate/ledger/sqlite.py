@@ -233,10 +233,13 @@ class SqliteStore(SqliteReader):
                 call.done.set_exception(error)
         except Exception as error:  # noqa: BLE001  the thread must survive, its callers be told
             self._disconnect()
-            unexpected = LedgerUnavailableError(f"{self.path}: {type(error).__name__}: {error}")
+            if len(calls) > 1:
+                for call in calls:
+                    self._settle([call])
+                return
+            unexpected = LedgerError(f"{self.path}: {type(error).__name__}: {error}")
             unexpected.__cause__ = error
-            for call in calls:
-                call.done.set_exception(unexpected)
+            calls[0].done.set_exception(unexpected)
         else:
             for call, indices in zip(calls, outcomes, strict=True):
                 call.done.set_result(indices)
