@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trailgate.ledger.form import Null, Roster, known, stamp
-from trailgate.ledger.images import absence, person_of, text, time_of
+from trailgate.ledger.images import absence, digest_of, person_of, text, time_of
 from trailgate.model.decision import Check, ImageVerdict
 from trailgate.model.evidence import (
     Approval,
@@ -70,6 +70,8 @@ def change_fields(changed: Sequence[ImageVerdict], place: Place, roster: Roster)
 
 
 def _own_change(verdict: ImageVerdict, place: Place, roster: Roster) -> dict[str, Any]:
+    if digest_of(verdict) is None:  # what was looked at may not be what is pulled
+        return dict.fromkeys(CHANGE_FIELDS, Null(absence(verdict, Check.REVIEW)))
     records = [
         one.predicate for one in verdict.statements if isinstance(one.predicate, ChangeRecord)
     ]
@@ -96,8 +98,10 @@ def _is_about(record: ChangeRecord, verdict: ImageVerdict, place: Place) -> bool
 
 
 def _tell(record: ChangeRecord, roster: Roster) -> dict[str, Any]:
-    one = record.changes[0] if len(record.changes) == 1 else None
-    why = Absence.SEVERAL_CHANGES if record.changes else Absence.NOT_STATED
+    shipped = frozenset(_shipped(record))
+    changes = [change for change in record.changes if not shipped.isdisjoint(_claimed(change))]
+    one = changes[0] if len(changes) == 1 else None
+    why = Absence.SEVERAL_CHANGES if changes else Absence.NOT_STATED
     committers = _each((*record.committers, *(p for c in record.changes for p in c.committers)))
     let_deploy = [
         roster.person(approval.person)
@@ -124,16 +128,29 @@ def _each(people: Iterable[Person]) -> list[Person]:
 
 
 def _approvers(record: ChangeRecord, roster: Roster) -> Any:
-    """List who approved what shipped; null unless the whole range is approved.
+    """List who approved what shipped; null unless every shipped commit is approved.
 
     One approved request of two is not an approval of the release: the parts stay
-    visible under the image.
+    visible under the image. Whether an approver is independent is the review's check.
     """
-    found = [_covering(change, record) for change in record.changes]
     if not any(change.approvals for change in record.changes):
         return Null(Absence.NOT_FOUND)
-    if not all(found) or not _covers_range(record):
-        return Null(Absence.NOT_VERIFIED)
+    brought: dict[str, list[ReviewedChange]] = {}
+    for change in record.changes:
+        for commit in _claimed(change):
+            brought.setdefault(commit, []).append(change)
+    standing = {id(change): _standing(change) for change in record.changes}
+    found: dict[Approval, None] = {}
+    for commit in _shipped(record):
+        covering = [
+            approval
+            for change in brought.get(commit, ())
+            for approval in standing[id(change)]
+            if _covers(approval, change, commit, record)
+        ]
+        if not covering:
+            return Null(Absence.NOT_VERIFIED)
+        found |= dict.fromkeys(covering)
     return [
         roster.person(approval.person)
         | {
@@ -141,42 +158,44 @@ def _approvers(record: ChangeRecord, roster: Roster) -> Any:
             "commit": approval.commit,
             "binding": approval.binding.value,
         }
-        for approvals in found
-        for approval in approvals
+        for approval in found
     ]
 
 
-def _covering(change: ReviewedChange, record: ChangeRecord) -> list[Approval]:
-    """Select the approvals that stand and were given to what this request brought."""
+def _shipped(record: ChangeRecord) -> tuple[str, ...]:
+    """Give the commits that need an approval: of a baseline, only what is on top."""
+    source = record.source
+    return (source.to,) if source.start is None else (source.to, *source.commits)
+
+
+def _claimed(change: ReviewedChange) -> frozenset[str]:
+    merged = (change.merge_commit,) if change.merge_commit else ()
+    return frozenset((*change.commits, change.head_commit, *merged))
+
+
+def _standing(change: ReviewedChange) -> list[Approval]:
+    """Select the approvals that their givers did not take back; comments take nothing back."""
     last: dict[str, Approval] = {}
     for approval in sorted(change.approvals, key=lambda approval: approval.at):
-        if approval.state != "COMMENTED":
+        if approval.state not in ("COMMENTED", "PENDING"):
             last[approval.person.id] = approval
-    return [
-        approval
-        for approval in last.values()
-        if approval.state == "APPROVED" and _is_of(approval, change, record)
-    ]
+    return [approval for approval in last.values() if approval.state == "APPROVED"]
 
 
-def _is_of(approval: Approval, change: ReviewedChange, record: ChangeRecord) -> bool:
+def _covers(approval: Approval, change: ReviewedChange, commit: str, record: ChangeRecord) -> bool:
+    """Whether an approval was given to what this commit ships: as the policy's review asks."""
+    source, shipped = record.source, _shipped(record)
+    if approval.commit == commit:
+        return True
     match approval.binding:
         case ApprovalBinding.COMMIT:
-            brought = {change.head_commit, change.merge_commit, record.source.to}
-            return approval.commit in brought & {*record.source.commits, record.source.to}
-        case ApprovalBinding.TREE:
-            return approval.tree is not None and approval.tree == record.source.tree
+            fresh = approval.commit == change.head_commit and change.head_commit in shipped
+            return fresh and commit != change.merge_commit
         case ApprovalBinding.FORGE_MERGE:
-            return approval.commit == change.head_commit and change.merge_commit is not None
-
-
-def _covers_range(record: ChangeRecord) -> bool:
-    reviewed = {
-        commit
-        for change in record.changes
-        for commit in (*change.commits, change.head_commit, change.merge_commit)
-    }
-    return {*record.source.commits, record.source.to} <= reviewed
+            return approval.commit == change.head_commit and change.merge_commit in shipped
+        case ApprovalBinding.TREE:
+            same = source.tree is not None and approval.tree == source.tree
+            return same and source.to in _claimed(change)
 
 
 def _change_tests(changed: Sequence[ImageVerdict]) -> Any:
@@ -184,6 +203,8 @@ def _change_tests(changed: Sequence[ImageVerdict]) -> Any:
     found: list[dict[str, Any]] = []
     for verdict in changed:
         own = [one for one in verdict.statements if _is_own_test(one, verdict)]
+        if digest_of(verdict) is None:
+            return Null(absence(verdict, Check.TESTS))
         if not own:
             others = any(isinstance(one.predicate, TestResult) for one in verdict.statements)
             return Null(Absence.NOT_VERIFIED if others else absence(verdict, Check.TESTS))

@@ -26,6 +26,8 @@ from trailgate.model.reason import Absence
 SCHEMA = "trailgate.dev/record/v1"
 MAX_RECORD = 65_535
 """Bytes of a record: an entry bundle of C2SP tlog-tiles counts an entry's length in 16 bits."""
+MAX_CLAIM = 256 * 1024
+"""Bytes of a claim: its texts stand in it in full, and it has to fit into the spool."""
 MAX_STRING = 512
 """Characters of a string that stands in clear; a longer one is cut and named in ``shortened``."""
 CALLER_ISSUER = "kubernetes"
@@ -158,11 +160,11 @@ def settle_within(tree: Mapping[str, Any], roster: Roster) -> dict[str, Any]:
     for keep in _TIERS:
         claim = settle(tree, roster, keep)
         size = committed_size(claim)
-        if size <= MAX_RECORD:
+        if size <= MAX_RECORD and len(canonical(claim)) <= MAX_CLAIM:
             return claim
     raise RecordTooLargeError(
         f"got a claim that makes about {size} bytes of record ({len(roster.people())} people, "
-        f"{len(roster.texts())} texts), expected at most {MAX_RECORD}"
+        f"{len(roster.texts())} texts), expected at most {MAX_RECORD} (claim: {MAX_CLAIM})"
     )
 
 

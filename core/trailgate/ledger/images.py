@@ -75,12 +75,16 @@ def absence(verdict: ImageVerdict, check: Check) -> Absence:
 
 
 def image_entry(verdict: ImageVerdict, *, changed: bool, roster: Roster) -> dict[str, Any]:
-    """Tell one image and its own evidence."""
+    """Tell one image and its own evidence; of a tag, none: the tag may name another image."""
     digest = digest_of(verdict)
     why = Absence.NOT_VERIFIED if verdict.image is None else Absence.NO_DIGEST
 
     def told(kind: StatementKind) -> Any:
-        entries = [_statement(one, roster) for one in verdict.statements if one.kind is kind]
+        entries = [
+            _statement(one, roster)
+            for one in verdict.statements
+            if one.kind is kind and digest is not None
+        ]
         return entries or Null(absence(verdict, _CHECK_OF[kind]))
 
     return {

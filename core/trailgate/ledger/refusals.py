@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -106,26 +107,31 @@ class Refusals:
     def __init__(self, limit: int = 256) -> None:
         self._limit = limit
         self._groups: dict[_Key, _Counting] = {}
+        self._returned: list[RefusalGroup] = []
         self._dropped = 0
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._groups) + len(self._returned)
 
-    def add(self, assessment: Assessment) -> None:
-        """Count one; requests that were allowed, and dry runs, are none."""
+    def add(self, assessment: Assessment) -> int:
+        """Count one; requests that were allowed, and dry runs, are none.
+
+        Gives how many were dropped: 0 or 1.
+        """
         if assessment.decision.allowed or assessment.request.dry_run:
-            return
+            return 0
         found = [finding.reason for finding in assessment.decision.denying]
         reason = found[0] if found else Reason.INTERNAL
         request, at = assessment.request, assessment.decided_at
         minute = at.replace(second=0, microsecond=0)
         key = (request.caller.username, request.namespace, reason, minute)
         if key not in self._groups:
-            if len(self._groups) >= self._limit:
+            if len(self) >= self._limit:
                 self._dropped += 1
-                return
+                return 1
             self._groups[key] = _Counting(request.caller, request.key, at, request.key, at)
         self._count(self._groups[key], assessment, {reason, *found})
+        return 0
 
     @staticmethod
     def _count(group: _Counting, assessment: Assessment, reasons: set[Reason]) -> None:
@@ -143,28 +149,36 @@ class Refusals:
         for policy in assessment.decision.policies:
             group.policies[policy.name, policy.digest] = policy
 
-    def drain(self) -> tuple[tuple[RefusalGroup, ...], int]:
-        """Take everything out: (groups in the order they began, number dropped).
+    def take(self, limit: int = 64) -> tuple[tuple[RefusalGroup, ...], int]:
+        """Take out at most ``limit`` groups, oldest first, and the number dropped.
 
-        A minute that is drained twice gives two groups: their counts add up.
+        A minute that is taken twice gives two groups: their counts add up.
         """
-        groups = tuple(
-            RefusalGroup(
-                counting.caller,
-                namespace,
-                reason,
-                counting.count,
-                counting.first,
-                counting.first_at,
-                counting.last,
-                counting.last_at,
-                frozenset(counting.reasons),
-                tuple(counting.images.items()),
-                counting.all_images,
-                tuple(counting.policies.values()),
-            )
-            for (_user, namespace, reason, _minute), counting in self._groups.items()
-        )
+        keys = list(self._groups)
+        self._returned += [_group(key, self._groups.pop(key)) for key in keys]
+        taken, self._returned = self._returned[:limit], self._returned[limit:]
         dropped, self._dropped = self._dropped, 0
-        self._groups = {}
-        return groups, dropped
+        return tuple(taken), dropped
+
+    def put_back(self, groups: Sequence[RefusalGroup], dropped: int) -> None:
+        """Take back what could not be written: it is given out first the next time."""
+        self._returned = [*groups, *self._returned]
+        self._dropped += dropped
+
+
+def _group(key: _Key, counting: _Counting) -> RefusalGroup:
+    _user, namespace, reason, _minute = key
+    return RefusalGroup(
+        caller=counting.caller,
+        namespace=namespace,
+        reason=reason,
+        count=counting.count,
+        first=counting.first,
+        first_at=counting.first_at,
+        last=counting.last,
+        last_at=counting.last_at,
+        reasons=frozenset(counting.reasons),
+        images=tuple(counting.images.items()),
+        all_images=counting.all_images,
+        policies=tuple(counting.policies.values()),
+    )

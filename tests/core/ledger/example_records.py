@@ -7,7 +7,6 @@ A test compares what it gives with what is there.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -428,5 +427,5 @@ def refused_group() -> rec.RefusalGroup:
     refusals = rec.Refusals()
     for second in range(3):
         refusals.add(replace(denied(), decided_at=NOW + timedelta(seconds=second)))
-    (group,), _dropped = refusals.drain()
+    (group,), _dropped = refusals.take()
     return group
