@@ -7,7 +7,7 @@ the build.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trailgate.model.assessment import Question
@@ -109,16 +109,16 @@ def _attempt(
     assert isinstance(record, ChangeRecord)  # narrowed by statements.sort_out
     wanted, which = bench.wanted, bench.check
     self_asserted = statement.signer.fingerprint in context.build_keys
-    gates: tuple[Callable[[], Failure | None], ...] = (
-        lambda: _verifier(record, wanted, which),
-        lambda: _join(record, context, which),
-        lambda: _target(record, context.question, which),
-        lambda: _independent(statement, wanted, which) if self_asserted else None,
-        lambda: _basis(record, wanted, which),
-        lambda: bench.judge(record, joined),
-    )
-    for stage, gate in enumerate(gates):
-        failure = gate()
+
+    def obstacles() -> Iterator[Failure | None]:
+        yield _verifier(record, wanted, which)
+        yield _join(record, context, which)
+        yield _target(record, context.question, which)
+        yield _independent(statement, wanted, which) if self_asserted else None
+        yield _basis(record, wanted, which)
+        yield bench.judge(record, joined)
+
+    for stage, failure in enumerate(obstacles()):
         if failure is not None:
             return _Attempt(stage, failure, statement, self_asserted)
     return _Attempt(_PEOPLE, None, statement, self_asserted)

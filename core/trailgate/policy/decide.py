@@ -34,9 +34,12 @@ _WORST = (
     CheckResult.NOT_REQUIRED,
 )
 _RANK = {result: rank for rank, result in enumerate(_WORST)}
-_IMAGE_CHECKS: tuple[Check, ...] = tuple(
-    c for c in Check if c not in (Check.CALLER, Check.CONFIGURATION)
-)
+_NOTHING_ASKED: dict[Check, CheckResult] = dict.fromkeys(Check, CheckResult.NOT_REQUIRED)
+_NOTHING_ASKED_OF_IMAGE: dict[Check, CheckResult] = {
+    check: result
+    for check, result in _NOTHING_ASKED.items()
+    if check not in (Check.CALLER, Check.CONFIGURATION)
+}
 
 
 def decide(
@@ -50,7 +53,7 @@ def decide(
     """
     matching = covers(policies, question.namespace)
     findings: list[Finding] = []
-    checks = dict.fromkeys(Check, CheckResult.NOT_REQUIRED)
+    checks = _NOTHING_ASKED.copy()
     for policy in matching:
         findings += (_finding(item, policy) for item in _about_request(policy, question, checks))
     verify = bool(matching) and question.change_class in _VERIFIED
@@ -83,7 +86,8 @@ class _Subject:
     gathered: Gathered | None
     question: Question
     findings: list[Finding] = field(default_factory=list)
-    statements: list[Statement] = field(default_factory=list)
+    statements: dict[tuple[str, str], Statement] = field(default_factory=dict)
+    """By digest and signer: one that was found in two places is one."""
     third_party: bool = False
     self_asserted: bool = False
 
@@ -113,24 +117,23 @@ def _about_request(
 
 
 def _verdict(subject: _Subject, policies: Sequence[DeployPolicy]) -> ImageVerdict:
-    checks = dict.fromkeys(_IMAGE_CHECKS, CheckResult.NOT_REQUIRED)
+    checks = _NOTHING_ASKED_OF_IMAGE.copy()
     for policy in policies:
         rule = policy.rule_for(subject.image) if subject.image else None
         result = _examine(subject, policy, rule)
         for check, outcome in result.checks.items():
             _worsen(checks, check, outcome)
         subject.self_asserted |= result.self_asserted
-        subject.statements += (s for s in result.counted if s not in subject.statements)
+        for statement in result.counted:
+            subject.statements[statement.digest.hex, statement.signer.fingerprint] = statement
         subject.findings += (
             _finding(failure, policy, rule, subject.text) for failure in result.failures
         )
     evidence = subject.gathered
-    if len(subject.statements) > 1:
-        subject.statements.sort(key=lambda item: (item.kind, item.digest.hex))
     return ImageVerdict(
         containers=subject.containers,
         image=subject.image,
-        statements=tuple(subject.statements),
+        statements=tuple(sorted(subject.statements.values(), key=_by_kind)),
         platforms=evidence.platforms if isinstance(evidence, Evidence) else (),
         checks=checks,
         findings=tuple(subject.findings),
@@ -173,7 +176,7 @@ def _by_tag(subject: _Subject, rule: Rule) -> Examination:
     failure = Failure(
         Reason.DIGEST_REQUIRED,
         f"tag {image.tag}" if image.tag else "neither tag nor digest",
-        f"{image.name}@{current}" if current else f"{image.name}@sha256:…",
+        f"{image.name}@{current}" if current else f"{image.name}@sha256:<digest>",
     )
     if isinstance(gathered, Evidence) and gathered.image.name == image.name:
         result = _on_evidence(subject, rule, gathered)
@@ -224,7 +227,7 @@ def _uncovered(policy: DeployPolicy, image: ImageReference, listing: thirdparty.
         return Failure(
             Reason.DIGEST_REQUIRED,
             f"tag {image.tag}" if image.tag else "neither tag nor digest",
-            f"{image.name}@sha256:…, one of those listed as third party",
+            f"{image.name}@sha256:<digest>, one of those listed as third party",
         )
     if listing.why:
         return Failure(Reason.NO_POLICY_FOR_IMAGE, listing.why, "a rule or a valid listing")
@@ -258,8 +261,12 @@ def _finding(
     )
 
 
+def _by_kind(statement: Statement) -> tuple[str, str]:
+    return statement.kind, statement.digest.hex
+
+
 def _worsen(checks: dict[Check, CheckResult], check: Check, result: CheckResult) -> None:
-    if _RANK[result] < _RANK[checks[check]]:
+    if result is not CheckResult.NOT_REQUIRED and _RANK[result] < _RANK[checks[check]]:
         checks[check] = result
 
 

@@ -40,7 +40,7 @@ class Examination:
     checks: dict[Check, CheckResult] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     counted: list[Statement] = field(default_factory=list)
-    """By a signer of the rule, and about what was built."""
+    """By a signer of the rule, and about what was built; one may be named twice."""
     self_asserted: bool = False
 
     def note(self, check: Check, failure: Failure | None) -> None:
@@ -136,7 +136,7 @@ def _changed(case: _Case, built: Provenance, result: Examination) -> None:
         outcome = change.check(records, bench, context)
         result.note(bench.check, outcome.failure)
         result.self_asserted |= outcome.self_asserted and outcome.failure is None
-        if outcome.counted is not None and outcome.counted not in result.counted:
+        if outcome.counted is not None:
             result.counted.append(outcome.counted)
 
 
@@ -160,8 +160,8 @@ def _tested(case: _Case, wanted: compiled.Tests, built: Provenance, result: Exam
         return
     results = [item.predicate for item in statements if isinstance(item.predicate, TestResult)]
     result.note(Check.TESTS, tests.check(results, wanted, built, case.question.at))
-    about = tests.joined(results, built)
-    result.counted += (item for item in statements if item.predicate in about)
+    about = {id(item) for item in tests.joined(results, built)}
+    result.counted += (item for item in statements if id(item.predicate) in about)
 
 
 def _without_provenance(case: _Case, result: Examination) -> None:

@@ -64,7 +64,7 @@ def show(value: Any) -> str:  # noqa: PLR0911
         case bool():
             return "true" if value else "false"
         case str():
-            text = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+            text = value if len(value) <= _SHOWN else value[:_SHOWN] + "..."
             return repr(text) if text else "an empty string"
         case int() | float():
             return str(value)

@@ -75,9 +75,7 @@ def pem(name: str) -> str:
     key = ec.derive_private_key(secret, ec.SECP256R1())
     return (
         key.public_key()
-        .public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode()
     )
 
@@ -204,9 +202,7 @@ def statement(predicate: Predicate, by: str | None = None, **changes: Any) -> St
     kind, predicate_type = _KINDS[type(predicate)]
     name = by or ("review" if kind is StatementKind.CHANGE else "build")
     digest = Digest.of(f"{name} {predicate!r}".encode())
-    value = Statement(
-        kind, predicate_type, predicate, signer(name), EvidenceFormat.BUNDLE, digest
-    )
+    value = Statement(kind, predicate_type, predicate, signer(name), EvidenceFormat.BUNDLE, digest)
     return replace(value, **changes)
 
 
