@@ -22,7 +22,8 @@ class Batch:
         self.entries: list[tuple[int, bytes]] = []
         self.keys: dict[str, int] = {}
         self.nodes: list[Node] = []
-        self.disclosures: dict[str, bytes] = {}
+        self.shared: dict[str, bytes] = {}
+        self.alone: dict[tuple[int, str], bytes] = {}
         self.forgotten: set[str] = set()
         self.positions: dict[str, bytes] = {}
         self._lookup = lookup
@@ -34,7 +35,9 @@ class Batch:
         self.positions.update(positions)
         indices = tuple(self._place(entry) for entry in entries)
         for key in forget:
-            self.disclosures.pop(key, None)
+            for place in [place for place in self.alone if place[1] == key]:
+                del self.alone[place]
+            self.shared.pop(key, None)
             self.forgotten.add(key)
         return indices
 
@@ -54,6 +57,7 @@ class Batch:
         self.nodes += self.frontier.append(leaf_hash(entry.record))
         self.entries.append((index, entry.record))
         self.keys[entry.key] = index
-        for key, row in entry.disclosures.items():
-            self.disclosures.setdefault(key, row)
+        for key, row in entry.shared():
+            self.shared.setdefault(key, row)
+        self.alone.update({(index, key): row for key, row in entry.alone()})
         return index

@@ -28,7 +28,8 @@ class MemoryStore:
         self._records: list[bytes] = []
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._keys: dict[str, int] = {}
-        self._disclosures: dict[str, bytes] = {}
+        self._shared: dict[str, bytes] = {}
+        self._alone: dict[tuple[int, str], bytes] = {}
         self._positions: dict[str, bytes] = {}
         self._checkpoint = Checkpoint(key.name, 0, self._frontier.root()).sign(key)
         self._open = True
@@ -56,14 +57,19 @@ class MemoryStore:
             raise EntryNotFoundError(f"the tree has no node {level}/{position}") from error
 
     def disclosures(self, prefix: str = "") -> Mapping[str, bytes]:
-        """Return the disclosure rows whose keys begin with ``prefix``."""
+        """Return the shared rows whose keys begin with ``prefix``."""
         with self._lock:
-            rows = self._disclosures.items()
+            rows = self._shared.items()
             return {key: row for key, row in rows if key.startswith(prefix)}
 
     def disclosure(self, key: str) -> bytes | None:
-        """Return one disclosure row."""
-        return self._disclosures.get(key)
+        """Return one shared row."""
+        return self._shared.get(key)
+
+    def disclosures_of(self, index: int) -> Mapping[str, bytes]:
+        """Return the rows of one entry alone."""
+        with self._lock:
+            return {key: row for (owner, key), row in self._alone.items() if owner == index}
 
     def positions(self) -> Mapping[str, bytes]:
         """Return the recorder's own small values."""
@@ -110,7 +116,9 @@ class MemoryStore:
         self._records.extend(record for _, record in batch.entries)
         self._nodes.update({(node.level, node.position): node.hash for node in batch.nodes})
         self._keys.update(batch.keys)
-        self._disclosures = {**batch.disclosures, **self._disclosures}
+        self._shared = {**batch.shared, **self._shared}
+        self._alone.update(batch.alone)
         for key in batch.forgotten:
-            self._disclosures.pop(key, None)
+            self._shared.pop(key, None)
+            self._alone = {place: row for place, row in self._alone.items() if place[1] != key}
         self._positions.update(batch.positions)

@@ -1,4 +1,4 @@
--- The ledger's file. Truth is in log, entry, node, checkpoint and disclosure;
+-- The ledger's file. Truth is in log, entry, node, checkpoint and the disclosures;
 -- dedupe and position serve the writer. Nothing here is ever updated or deleted,
 -- except the newest checkpoint of the running hour, positions, and what was erased.
 
@@ -48,8 +48,16 @@ CREATE TABLE position (
 ) STRICT, WITHOUT ROWID;
 
 -- What opens the records' commitments (trailgate.ledger.people). A missing row was
--- erased on record, or tampered with.
+-- erased on record, or tampered with. Persons, and what is theirs:
 CREATE TABLE disclosure (
     key TEXT PRIMARY KEY,
     content BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- and texts that are nobody's in particular, each of one entry.
+CREATE TABLE entry_disclosure (
+    idx INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    content BLOB NOT NULL,
+    PRIMARY KEY (idx, key)
 ) STRICT, WITHOUT ROWID;

@@ -265,8 +265,11 @@ class SqliteStore(SqliteReader):
         signed = batch.checkpoint(self._key)
         many = connection.executemany
         many(_SQL["set_position"], batch.positions.items())
-        many(_SQL["insert_disclosure"], batch.disclosures.items())
+        many(_SQL["insert_disclosure"], batch.shared.items())
+        alone = ((index, key, row) for (index, key), row in batch.alone.items())
+        many(_SQL["insert_entry_disclosure"], alone)
         many(_SQL["forget_disclosure"], ((key,) for key in batch.forgotten))
+        many(_SQL["forget_entry_disclosure"], ((key,) for key in batch.forgotten))
         if signed is None:
             return self._newest
         many(_SQL["insert_entry"], batch.entries)

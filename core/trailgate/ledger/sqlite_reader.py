@@ -144,15 +144,20 @@ class SqliteReader:
         return {_text(name): _blob(value) for name, value in self._all("read_positions")}
 
     def disclosures(self, prefix: str = "") -> dict[str, bytes]:
-        """Return the disclosure rows whose keys begin with ``prefix``."""
+        """Return the shared disclosure rows whose keys begin with ``prefix``."""
         end = f"{prefix}{_LAST_CHARACTER}"
         rows = self._all("read_disclosures", prefix, end)
         return {_text(key): _blob(content) for key, content in rows}
 
     def disclosure(self, key: str) -> bytes | None:
-        """Return one disclosure row; None where there is none."""
+        """Return one shared disclosure row; None where there is none."""
         row = self._one("read_disclosure", key)
         return None if row is None else _blob(row[0])
+
+    def disclosures_of(self, index: int) -> dict[str, bytes]:
+        """Return the disclosure rows of one entry alone."""
+        rows = self._all("read_entry_disclosures", index)
+        return {_text(key): _blob(content) for key, content in rows}
 
     def quick_check(self) -> str:
         """Ask SQLite whether the file's own structure is sound: ``ok``, or what is not."""

@@ -59,6 +59,15 @@ INSERT INTO disclosure (key, content) VALUES (?, ?) ON CONFLICT (key) DO NOTHING
 -- name: forget_disclosure
 DELETE FROM disclosure WHERE key = ?;
 
+-- name: insert_entry_disclosure
+INSERT INTO entry_disclosure (idx, key, content) VALUES (?, ?, ?);
+
+-- name: forget_entry_disclosure
+DELETE FROM entry_disclosure WHERE key = ?;
+
+-- name: read_entry_disclosures
+SELECT key, content FROM entry_disclosure WHERE idx = ? ORDER BY key;
+
 -- name: read_disclosure
 SELECT content FROM disclosure WHERE key = ?;
 

@@ -18,6 +18,11 @@ from trailgate.ledger.errors import EntryRefusedError
 MAX_RECORD_BYTES: Final = 65_536
 MAX_KEY_LENGTH: Final = 512
 
+# Canonical JSON that begins so carries its own salt: a text that is nobody's in
+# particular (trailgate.ledger.people). No other entry can have the same commitment, so
+# it is kept by entry: a tree of millions of random keys would slow every append.
+_ALONE: Final = b'{"field":'
+
 #: No positions: the default, shared because it is empty.
 NOTHING: Final[Mapping[str, bytes]] = {}
 
@@ -46,6 +51,14 @@ class Entry:
                 f"got a dedupe key of {len(self.key)} characters, expected 1 to {MAX_KEY_LENGTH}"
             )
 
+    def shared(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the rows that other entries may rest on too: persons and what is theirs."""
+        return ((key, row) for key, row in self.disclosures.items() if not row.startswith(_ALONE))
+
+    def alone(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the rows of this entry alone: texts under a salt of their own."""
+        return ((key, row) for key, row in self.disclosures.items() if row.startswith(_ALONE))
+
 
 class LedgerReader(Protocol):
     """A ledger, read-only. Everything raises ``LedgerError`` where it can't be read."""
@@ -66,11 +79,15 @@ class LedgerReader(Protocol):
         ...
 
     def disclosures(self, prefix: str = "") -> Mapping[str, bytes]:
-        """Return the disclosure rows whose keys begin with ``prefix``, by key."""
+        """Return the shared disclosure rows whose keys begin with ``prefix``, by key."""
         ...
 
     def disclosure(self, key: str) -> bytes | None:
-        """Return one disclosure row; None where it was never there, or was erased."""
+        """Return one shared disclosure row; None where it isn't, or was erased."""
+        ...
+
+    def disclosures_of(self, index: int) -> Mapping[str, bytes]:
+        """Return the disclosure rows of one entry alone, by key."""
         ...
 
 

@@ -294,6 +294,8 @@ STATEMENTS = [
     "SELECT max",
     "INSERT INTO position",
     "INSERT INTO disclosure",
+    "INSERT INTO entry_disclosure",
+    "DELETE FROM disclosure",
     "INSERT INTO entry",
     "INSERT INTO dedupe",
     "INSERT INTO node",

@@ -125,6 +125,22 @@ def test_disclosures_stay_as_they_were_first(store):
     assert store.disclosure("subject:2") is None
 
 
+def test_texts_of_one_entry_stay_with_it(store):
+    row = b'{"field":"text","salt":"00","value":"%d"}'
+    store.append([entry(0, disclosures={"hmac-sha256:a": row % 0, "subject:1": b"s"})])
+    store.append([entry(1, disclosures={"hmac-sha256:b": row % 1, "hmac-sha256:c": row % 2})])
+    store.append([entry(1, disclosures={"hmac-sha256:d": row % 3})])
+    assert store.disclosures() == {"subject:1": b"s"}
+    assert store.disclosure("hmac-sha256:a") is None
+    assert store.disclosures_of(0) == {"hmac-sha256:a": row % 0}
+    assert store.disclosures_of(1) == {"hmac-sha256:b": row % 1, "hmac-sha256:c": row % 2}
+    assert store.disclosures_of(2) == {}
+    new = entry(2, disclosures={"hmac-sha256:e": row % 4, "hmac-sha256:f": row % 5})
+    store.append([new], forget=["hmac-sha256:b", "hmac-sha256:e"])
+    assert store.disclosures_of(1) == {"hmac-sha256:c": row % 2}
+    assert store.disclosures_of(2) == {"hmac-sha256:f": row % 5}
+
+
 def test_what_is_forgotten_is_gone_and_the_log_is_not(store, key):
     store.append([entry(0, disclosures={"a": b"1", "b": b"2"})])
     before = head(store, key)
