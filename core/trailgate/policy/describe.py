@@ -15,14 +15,18 @@ def text(
     pattern: str | None = None,
     least: int = 1,
     most: int = 253,
+    quiet: bool = False,
 ) -> Meta:
-    """Describe a string: its limits for msgspec and the CRD, its meaning for ``parse``."""
+    """Describe a string: its limits for msgspec and the CRD, its meaning for ``parse``.
+
+    ``quiet``: errors must not repeat it, because a secret may stand there by mistake.
+    """
     return Meta(
         description=description,
         min_length=least,
         max_length=most,
         extra_json_schema={"pattern": pattern} if pattern else None,
-        extra={"check": check} if check else None,
+        extra={"check": check, "quiet": quiet} if check else None,
     )
 
 

@@ -82,7 +82,7 @@ def _described(value: Any, kind: inspect.Metadata, path: str) -> Iterator[Proble
     extra = kind.extra or {}
     check: Callable[[str], str | None] | None = extra.get("check")
     if check is not None and not before and (expected := check(value)) is not None:
-        yield Problem(path, show(value), expected)
+        yield Problem(path, _length(value) if extra.get("quiet") else show(value), expected)
     unique: str | None = extra.get("unique")
     if unique is not None and isinstance(value, list):
         yield from _repeated(value, unique, path)
@@ -122,7 +122,12 @@ def _scalar(value: Any, kind: inspect.Type, path: str) -> Iterator[Problem]:
     try:
         msgspec.convert(value, _annotation(kind))
     except msgspec.ValidationError:
-        yield Problem(path, show(value), _words(kind))
+        long = isinstance(kind, inspect.StrType) and isinstance(value, str) and value
+        yield Problem(path, _length(value) if long else show(value), _words(kind))
+
+
+def _length(value: str) -> str:
+    return f"{len(value)} characters"
 
 
 def _annotation(kind: inspect.Type) -> Any:

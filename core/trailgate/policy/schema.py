@@ -66,6 +66,7 @@ class Signer(_Strict):
             "The public key, PEM (SubjectPublicKeyInfo): P-256, P-384, Ed25519 or RSA. "
             "A cosign.pub is one.",
             check=syntax.key,
+            quiet=True,
             pattern=r"^\s*-----BEGIN PUBLIC KEY-----",
             most=4096,
         ),
