@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
@@ -14,6 +16,8 @@ def converted(error: Exception, host: str, limits: Limits) -> OciError:
     match error:
         case aiohttp.InvalidURL():
             return HostRefusedError(f"{host}: not a host that can be contacted")
+        case aiohttp.ClientConnectorError() if error.os_error.errno == errno.EACCES:
+            return HostRefusedError(f"{host}: its address is not contacted")
         case aiohttp.ClientResponseError() | HttpProcessingError():
             return ProtocolError(f"{host}: got something that isn't HTTP/1.1")
     return UnavailableError(f"{host}: {_cause(error, limits)}")

@@ -7,6 +7,7 @@ the very address that a socket connects to once more (DNS rebinding).
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import re
 import socket
@@ -193,12 +194,13 @@ class GuardedResolver(AbstractResolver):
 def guarded_socket(addr_info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
     """Make the socket for one connection, unless its address is one we never speak to.
 
-    The last look before a connection, whichever way the address got here.
+    The last look before a connection, whichever way the address got here. Raises
+    ``PermissionError``, because aiohttp reports only an ``OSError`` of a socket.
     """
     family, kind, protocol, _, sockaddr = addr_info
     address = parse(str(sockaddr[0]))
     if address is None or reach(address) is Reach.NEVER:
-        raise HostRefusedError(f"address {sockaddr[0]} is not contacted")
+        raise PermissionError(errno.EACCES, "this address is never contacted")
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)
     return made

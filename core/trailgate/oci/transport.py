@@ -161,7 +161,7 @@ class Transport:
         method = "GET" if request.form is None else "POST"
         headers = CIMultiDict(request.headers)
         answer = await self._exchange(method, request.url, headers, request.form, _SMALL)
-        if answer.status in _TEMPORARY or answer.status >= 500:  # noqa: PLR2004
+        if answer.status in _TEMPORARY:
             raise UnavailableError(
                 f"{request.url.raw_host}: {answer.status} to a request for a token",
                 _retry_after(answer),
