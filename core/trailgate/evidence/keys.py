@@ -46,10 +46,10 @@ class PrivateKey:
     secret: _Private = field(repr=False)
 
     def sign(self, message: bytes) -> bytes:
-        """Sign as cosign does: ECDSA (DER), RSA PKCS#1 v1.5, both with SHA-256; Ed25519."""
+        """Sign as cosign verifies: ECDSA (DER) and RSA PKCS#1 v1.5 with SHA-256; Ed25519."""
         match self.secret:
             case ec.EllipticCurvePrivateKey() as key:
-                return key.sign(message, ec.ECDSA(_curve_hash(key.curve)))
+                return key.sign(message, ec.ECDSA(hashes.SHA256()))
             case rsa.RSAPrivateKey() as key:
                 return key.sign(message, padding.PKCS1v15(), hashes.SHA256())
             case _:
@@ -112,17 +112,24 @@ def load_private_key(pem: bytes, passphrase: bytes | None) -> PrivateKey:
     return _wrap(key)
 
 
+def is_ed25519(key: PublicKey) -> bool:
+    """Whether a key is Ed25519, which cosign uses prehashed (Ed25519ph) for statements."""
+    return isinstance(_load(key.der), ed25519.Ed25519PublicKey)
+
+
 def verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
     """Whether ``key`` made ``signature`` over ``message``; False for any other bytes.
 
     ECDSA is DER with SHA-256 (P-384 also with SHA-384, which newer signers choose);
-    RSA is PKCS#1 v1.5 or PSS with SHA-256.
+    RSA is PKCS#1 v1.5 or PSS with SHA-256; Ed25519 is the pure one.
     """
     public = _load(key.der)
     match public:
         case ec.EllipticCurvePublicKey():
-            algorithms = {hashes.SHA256: None, type(_curve_hash(public.curve)): None}
-            return any(_ecdsa(public, signature, message, hash_()) for hash_ in algorithms)
+            choices: tuple[hashes.HashAlgorithm, ...] = (hashes.SHA256(),)
+            if isinstance(public.curve, ec.SECP384R1):
+                choices = (*choices, hashes.SHA384())
+            return any(_ecdsa(public, signature, message, choice) for choice in choices)
         case rsa.RSAPublicKey():
             pss = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.AUTO)
             return any(
@@ -161,10 +168,6 @@ def _ed25519(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) ->
     except InvalidSignature:
         return False
     return True
-
-
-def _curve_hash(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
-    return hashes.SHA384() if isinstance(curve, ec.SECP384R1) else hashes.SHA256()
 
 
 def _wrap(secret: _Private) -> PrivateKey:

@@ -17,6 +17,7 @@ import msgspec
 from trailgate.evidence.errors import RefusedError, malformed
 from trailgate.evidence.wire import convert, decode_signed
 from trailgate.model.digest import Digest
+from trailgate.model.errors import MalformedError
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import Reason
 
@@ -59,9 +60,10 @@ class Statement:
 def claimed_type(payload: bytes) -> str | None:
     """Read what an unverified payload says that it is; None where it cannot be read."""
     try:
-        return msgspec.json.decode(payload, type=_Head).predicate_type[:200]
+        claimed = msgspec.json.decode(payload, type=_Head).predicate_type[:200]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
+    return claimed if claimed.isprintable() else None
 
 
 def read(payload: bytes, image: Digest) -> Statement:
@@ -100,9 +102,12 @@ def write(
     named: bool = True,
     annotations: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Write a v1 statement about an image named by digest: JSON, UTF-8."""
+    """Write a v1 statement about an image: JSON, UTF-8.
+
+    ``MalformedError`` where the image is not named by digest.
+    """
     if image.digest is None:
-        raise malformed(f"got {image}, expected an image by digest")
+        raise MalformedError(f"got {image}, expected an image by digest")
     subject: dict[str, Any] = {"name": image.name} if named else {}
     subject["digest"] = {"sha256": image.digest.hex}
     if annotations:

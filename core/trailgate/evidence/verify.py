@@ -32,10 +32,11 @@ from trailgate.evidence import (
     testresult,
 )
 from trailgate.evidence.errors import RefusedError, malformed
-from trailgate.evidence.keys import verifies
+from trailgate.evidence.keys import is_ed25519, verifies
 from trailgate.evidence.wire import MAX_ARTIFACT, Text, convert
 from trailgate.model.artifact import Artifact, Attached
 from trailgate.model.digest import Digest
+from trailgate.model.errors import MalformedError
 from trailgate.model.evidence import (
     Evidence,
     EvidenceFormat,
@@ -63,9 +64,12 @@ class _Envelope:
 
 
 def verify(attached: Attached, keys: Sequence[PublicKey]) -> Evidence:
-    """Verify all artifacts of one image digest against the keys; never raises on content."""
+    """Verify all artifacts of one image digest against the keys; never raises on content.
+
+    ``MalformedError`` where the image itself is not named by digest.
+    """
     if attached.image.digest is None:
-        raise malformed(f"got {attached.image}, expected an image by digest")
+        raise MalformedError(f"got {attached.image}, expected an image by digest")
     digest = attached.image.digest
     outcomes = [_outcome(artifact, digest, keys) for artifact in attached.artifacts]
     return Evidence(
@@ -146,21 +150,17 @@ def _signer(signed: _Envelope, keys: Sequence[PublicKey]) -> Signer:
     for key in keys:
         if verifies(key, signed.signature, signed.message):
             return Signer(key.fingerprint)
-    if signed.hint is not None and any(key.fingerprint == signed.hint for key in keys):
-        reason, detail = (
-            Reason.SIGNATURE_INVALID,
-            f"it names key {signed.hint}, which is trusted and did not sign these bytes",
-        )
+    named = next((key for key in keys if key.fingerprint == signed.hint), None)
+    reason = Reason.SIGNER_MISMATCH
+    if named is not None:
+        reason = Reason.SIGNATURE_INVALID
+        detail = f"it names key {signed.hint}, which is trusted and did not sign these bytes"
+        if is_ed25519(named):
+            detail += " (cosign's Ed25519ph is not read: use a P-256 key with cosign)"
     elif signed.hint is not None:
-        reason, detail = (
-            Reason.SIGNER_MISMATCH,
-            f"it names key {signed.hint}, which is none of the {len(keys)} trusted here",
-        )
+        detail = f"it names key {signed.hint}, which is none of the {len(keys)} trusted here"
     else:
-        reason, detail = (
-            Reason.SIGNER_MISMATCH,
-            f"it names no key, and none of the {len(keys)} trusted here made it",
-        )
+        detail = f"it names no key, and none of the {len(keys)} trusted here made it"
     raise RefusedError(reason, detail, predicate_type=signed.claimed, signer_hint=signed.hint)
 
 
