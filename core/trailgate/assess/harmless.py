@@ -2,12 +2,16 @@
 
 A positive list. Kubernetes reserves keys without a prefix for people ("private to the
 user"): https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
-A prefixed key belongs to some machinery, so it counts as a change unless it is known
+A prefixed key belongs to some machinery, and so does one with a dot
+(``deprecated.deployment.rollback.to``): they count as a change unless they are known
 here to be a note, and a note only. The reasons: docs/explanation/what-counts-as-a-change.md.
 """
 
 from __future__ import annotations
 
+import re
+
+_PRIVATE = re.compile(r"[A-Za-z0-9_-]+")
 _KEYS = frozenset(
     {
         # Notes of the tool that wrote the object. Keys by which a tool finds what it
@@ -42,4 +46,4 @@ def is_harmless(key: str, more: frozenset[str] = frozenset()) -> bool:
 
     ``more`` is the cluster's own addition to the list: exact keys.
     """
-    return "/" not in key or key in _KEYS or key in more
+    return _PRIVATE.fullmatch(key) is not None or key in _KEYS or key in more
