@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import io
 import json
 import os
 import signal
@@ -34,6 +35,16 @@ def review(name, *, test=None, namespace=None, uid=None):
     return document
 
 
+async def until(condition, seconds=15):
+    """Wait for a condition (a function, or a coroutine function) to hold."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if await held if asyncio.iscoroutine(held) else held:
+                return
+            await asyncio.sleep(0.02)
+
+
 class Running:
     """A server process and a client for it."""
 
@@ -52,7 +63,7 @@ class Running:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         async with (
             self.client() as client,
-            client.post(f"/validate{query}", data=data, **kwargs) as got,
+            client.post(f"/validate{query}", data=io.BytesIO(data), **kwargs) as got,
         ):
             return got.status, await got.json(content_type="application/json")
 

@@ -25,7 +25,7 @@ from trailgate_webhook import logs
 from trailgate_webhook.deadline import Deadline
 from trailgate_webhook.metrics import Metrics
 from trailgate_webhook.review import Answer, ReviewError, encode, read
-from trailgate_webhook.spool import SpoolError
+from trailgate_webhook.spool import NotKeptError
 
 _NONE = "none"
 
@@ -41,7 +41,7 @@ class Spools(Protocol):
     """Where evidence goes before the answer."""
 
     async def admitted(self, assessment: Assessment, seconds: float) -> None:
-        """Write ahead, durably, within ``seconds``; raises ``SpoolError``."""
+        """Write ahead, durably, within ``seconds``; raises ``NotKeptError``."""
 
     def refused(self, assessment: Assessment) -> None:
         """Take note of a denial; never waits, never fails."""
@@ -116,7 +116,7 @@ class Gate:
         started = time.perf_counter()
         try:
             await self._spool.admitted(assessment, deadline.for_spool())
-        except SpoolError as error:
+        except NotKeptError as error:
             logs.write(
                 logging.ERROR, "evidence not kept", decision=assessment.request.uid,
                 object=str(assessment.request.kind), reason=error.reason, detail=str(error),

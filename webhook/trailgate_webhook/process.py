@@ -91,7 +91,11 @@ class Process:
 
     def _announce(self) -> None:
         host, port = self.listeners.main.getsockname()[:2]
-        logs.write(logging.INFO, "listening", host=host, port=port)
+        health = self.listeners.health
+        logs.write(
+            logging.INFO, "listening", host=host, port=port,
+            health=None if health is None else health.getsockname()[1],
+        )  # fmt: skip
         if self.port_file is not None:
             self.port_file.write_text(f"{port}\n")
 

@@ -14,9 +14,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from trailgate.ledger.record import (
+    GapCause,
+    RecordError,
+    RecordTooLargeError,
+    RefusalGroup,
+    Refusals,
+)
+from trailgate.ledger.spool import MAX_CLAIMS, Batch, BatchKind
 from trailgate.model.assessment import Assessment
+from trailgate.model.canonical import canonical
 from trailgate.model.errors import TrailgateError
 from trailgate.model.reason import Reason
 from trailgate_kube.admissions import (
@@ -29,22 +39,22 @@ from trailgate_kube.admissions import (
 )
 from trailgate_webhook import logs
 from trailgate_webhook.metrics import Metrics
-from trailgate_webhook.refusals import Refusal, Refusals
 
 #: Claims that may wait for the writer; more than this and the write is too slow anyway.
 QUEUE_LIMIT = 1_024
-#: Claims and their bytes in one batch: an object in etcd may have 1.5 MiB.
-BATCH_CLAIMS = 64
+#: Bytes of claims in one batch; the format allows twice that, and a batch is one fsync anyway.
 BATCH_BYTES = 512 * 1024
 #: Seconds for one attempt to write; then it counts as ambiguous.
 ATTEMPT = 1.5
-#: Seconds between two flushes of refusals.
-REFUSALS_EVERY = 5.0
+#: Seconds between two flushes of refusals and losses.
+NOTES_EVERY = 5.0
 #: Seconds that stopping may take: the last claims, the refusals, the end announcement.
 STOP_BUDGET = 5.0
 
+Claim = Mapping[str, Any]
 
-class SpoolError(TrailgateError):
+
+class NotKeptError(TrailgateError):
     """Evidence was not kept; ``reason`` is the code that a denial carries."""
 
     def __init__(self, reason: Reason, text: str) -> None:
@@ -56,44 +66,40 @@ class NameTakenError(TrailgateError):
     """Somebody else's Admission has our next name: this boot's chain can't go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One Admission, ready to be created."""
-
-    name: str
-    spec: Mapping[str, Any]
-
-
 class Scribe(Protocol):
-    """Makes the batches of one boot: seals, numbers, chains, signs.
+    """Builds the claims of this process, and its batches: sealed, numbered, chained, signed.
 
-    Each method builds the next batch; ``written`` says that the last one built is there.
-    Until then building again takes the same number.
+    Each of ``start``, ``batch`` and ``end`` takes the next number; ``written`` says that
+    the last one built is there. Until then building again takes the same number.
     """
 
-    def claim(self, assessment: Assessment) -> bytes:
-        """Turn an assessment into the claim that will be sealed."""
+    def admitted(self, assessment: Assessment) -> Claim:
+        """Build the claim of an allowed change; raises ``RecordError``."""
+
+    def refused(self, group: RefusalGroup) -> Claim:
+        """Build the claim of counted refusals."""
+
+    def gap(self, cause: GapCause, count: int, since: datetime) -> Claim:
+        """Build the claim that so many things are missing since then."""
 
     def start(self) -> Batch:
         """Build the announcement of this boot, number 0."""
 
-    def admitted(self, claims: Sequence[bytes], lost: int) -> Batch:
-        """Build a batch of claims; ``lost`` is what was let through without one so far."""
+    def batch(self, kind: BatchKind, claims: Sequence[Claim]) -> Batch:
+        """Build a batch of claims."""
 
-    def refused(self, refusals: Sequence[Refusal], dropped: int, lost: int) -> Batch:
-        """Build a batch of aggregated refusals."""
-
-    def end(self, lost: int) -> Batch:
+    def end(self) -> Batch:
         """Build the announcement that no batch follows."""
 
     def written(self) -> int:
-        """Advance past the batch built last; returns its number."""
+        """Go on to the next number; returns the one that was written."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    claim: bytes
-    done: asyncio.Future[SpoolError | None] = field(repr=False)
+    claim: Claim
+    size: int
+    done: asyncio.Future[NotKeptError | None] | None = field(default=None, repr=False)
     """Settled with None when the claim is durable, else with why it isn't."""
 
 
@@ -105,18 +111,20 @@ class SpoolWriter:
         writer: AdmissionWriter,
         scribe: Scribe,
         metrics: Metrics,
-        refusals: Refusals,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer, self._scribe, self._metrics = writer, scribe, metrics
-        self._refusals = refusals
         self._clock = clock
+        self._refusals = Refusals()
+        self._lost = 0
         self._queue: deque[_Waiting] = deque()
+        self._notes: deque[_Waiting] = deque()
+        """Refusals and gaps on their way: nobody waits for these."""
+        self._noted_at = clock()
+        self._noted_until = datetime.now(UTC)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
-        self._flushed_at = clock()
-        self._lost = 0
         self.started = False
         """Whether the start announcement is written: nothing is admitted before."""
         self.broken = False
@@ -135,7 +143,7 @@ class SpoolWriter:
             for task in late:
                 task.cancel()
                 await asyncio.wait({task})
-        leaving = SpoolError(Reason.EVIDENCE_UNAVAILABLE, "the gate is shutting down; try again")
+        leaving = NotKeptError(Reason.EVIDENCE_UNAVAILABLE, "the gate is shutting down; try again")
         _settle(self._queue, leaving)
         self._queue.clear()
 
@@ -148,26 +156,27 @@ class SpoolWriter:
     async def admitted(self, assessment: Assessment, seconds: float) -> None:
         """Write one allowed change ahead; returns when it is durable.
 
-        ``SpoolError`` after ``seconds``, or at once where it certainly can't be kept. A
+        ``NotKeptError`` after ``seconds``, or at once where it certainly can't be kept. A
         claim that nobody enforces stays queued after that: late is better than lost.
         """
-        claim = self._scribe.claim(assessment)
         if len(self._queue) >= QUEUE_LIMIT or self.problem() is not None or self._stopping:
-            raise SpoolError(
+            raise NotKeptError(
                 Reason.EVIDENCE_UNAVAILABLE,
                 self.problem() or "too many changes wait to be recorded; try again",
             )
-        waiting = _Waiting(claim, asyncio.get_running_loop().create_future())
+        claim = self._claim(assessment)
+        done = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(claim, len(canonical(claim)), done)
         self._queue.append(waiting)
         self._wake.set()
-        await asyncio.wait({waiting.done}, timeout=seconds)
-        if waiting.done.done():
-            if (error := waiting.done.result()) is not None:
+        await asyncio.wait({done}, timeout=seconds)
+        if done.done():
+            if (error := done.result()) is not None:
                 raise error
             return
         if assessment.decision.enforced and waiting in self._queue:
             self._queue.remove(waiting)
-        raise SpoolError(
+        raise NotKeptError(
             Reason.EVIDENCE_UNAVAILABLE, f"the change was not recorded within {seconds:.1f} s"
         )
 
@@ -177,9 +186,19 @@ class SpoolWriter:
         self._show()
 
     def lost(self) -> None:
-        """Count a change that passes without evidence; the next batch says so."""
+        """Count a change that passes without evidence; a ``gap`` says so, within seconds."""
         self._lost += 1
         self._metrics.lost.inc()
+
+    def _claim(self, assessment: Assessment) -> Claim:
+        try:
+            return self._scribe.admitted(assessment)
+        except RecordTooLargeError as error:
+            raise NotKeptError(
+                Reason.MALFORMED, "the change is too large to be recorded; split it"
+            ) from error
+        except RecordError as error:
+            raise NotKeptError(Reason.INTERNAL, f"the change can't be recorded: {error}") from error
 
     async def _run(self) -> None:
         try:
@@ -189,86 +208,92 @@ class SpoolWriter:
             logs.failure("spool: the writer has stopped", error)
 
     async def _write_all(self) -> None:
-        await self._insist(self._scribe.start, "start")
-        self.started = True
-        while not (self._stopping and not self._queue):
+        await self._announce_start()
+        while not self._stopping or self._queue:
             await self._wait()
             while self._queue:
-                await self._write_claims()
-            if self._clock() - self._flushed_at >= REFUSALS_EVERY:
-                self._flushed_at = self._clock()
-                await self._write_refusals()
-        while await self._write_refusals():
-            pass
-        await self._attempt(self._scribe.end(self._lost), "end")
+                await self._write_from(self._queue, BatchKind.ADMITTED)
+            await self._write_notes()
+        self._noted_at = float("-inf")
+        await self._write_notes()
+        try:
+            await self._attempt(self._scribe.end())
+        except NotKeptError as error:
+            logs.write(logging.ERROR, "spool: end not announced", detail=str(error))
 
     async def _wait(self) -> None:
-        """Sleep until something is queued, refusals are due, or the process stops."""
+        """Sleep until something is queued, notes are due, or the process stops."""
         if self._queue or self._stopping:
             return
         self._wake.clear()
-        due = self._flushed_at + REFUSALS_EVERY - self._clock()
+        due = self._noted_at + NOTES_EVERY - self._clock()
         try:
             async with asyncio.timeout(max(0.05, due)):
                 await self._wake.wait()
         except TimeoutError:
             return
 
-    async def _write_claims(self) -> None:
-        taken: list[_Waiting] = []
-        size = 0
-        while self._queue and len(taken) < BATCH_CLAIMS:
-            size += len(self._queue[0].claim)
-            if taken and size > BATCH_BYTES:
+    async def _write_notes(self) -> None:
+        """Write refusals and gaps where they are due; what fails waits for the next round."""
+        if self._clock() - self._noted_at < NOTES_EVERY:
+            return
+        self._noted_at = self._clock()
+        while self._notes or self._collect_notes():
+            if not await self._write_from(self._notes, BatchKind.REFUSED):
                 break
-            taken.append(self._queue.popleft())
+            if self._queue:
+                # Somebody waits for these. What is left of the notes comes right after.
+                self._noted_at = float("-inf")
+                break
         self._show()
-        outcome: SpoolError | None = SpoolError(Reason.INTERNAL, "the writer has stopped")
+
+    def _collect_notes(self) -> bool:
+        groups, dropped = self._refusals.take(MAX_CLAIMS)
+        claims = [self._scribe.refused(group) for group in groups]
+        since, self._noted_until = self._noted_until, datetime.now(UTC)
+        if dropped:
+            claims.append(self._scribe.gap(GapCause.REFUSALS_DROPPED, dropped, since))
+        lost, self._lost = self._lost, 0
+        if lost:
+            claims.append(self._scribe.gap(GapCause.ADMISSIONS_UNRECORDED, lost, since))
+        self._notes.extend(_Waiting(claim, len(canonical(claim))) for claim in claims)
+        return bool(claims)
+
+    async def _write_from(self, queue: deque[_Waiting], kind: BatchKind) -> bool:
+        """Write one batch from a queue; False where it certainly isn't there."""
+        taken = _take(queue)
+        self._show()
+        outcome: NotKeptError | None = NotKeptError(Reason.INTERNAL, "the writer has stopped")
         try:
-            claims = [waiting.claim for waiting in taken]
-            await self._attempt(self._scribe.admitted(claims, self._lost), "admitted")
-            self._metrics.spooled.inc(len(taken))
+            await self._attempt(self._scribe.batch(kind, [waiting.claim for waiting in taken]))
             outcome = None
-        except SpoolError as error:
+        except NotKeptError as error:
             outcome = error
+            queue.extendleft(waiting for waiting in reversed(taken) if waiting.done is None)
         finally:
             _settle(taken, outcome)
+        self._metrics.spooled.inc(0 if outcome else len(taken))
+        return outcome is None
 
-    async def _write_refusals(self) -> bool:
-        """Write one batch of refusals; False where there are none, or they have to wait."""
-        rows, dropped = self._refusals.take()
-        if not rows and not dropped:
-            return False
-        try:
-            await self._attempt(self._scribe.refused(rows, dropped, self._lost), "refused")
-        except SpoolError as error:
-            self._refusals.put_back(rows, dropped)
-            logs.write(logging.WARNING, "refusals wait", detail=str(error))
-            return False
-        finally:
-            self._show()
-        return True
-
-    async def _insist(self, build: Callable[[], Batch], kind: str) -> None:
-        """Write a batch that must be there before anything else can be."""
+    async def _announce_start(self) -> None:
         delay = 0.1
-        while True:
+        while not self.started:
             try:
-                return await self._attempt(build(), kind)
-            except SpoolError as error:
-                logs.write(
-                    logging.ERROR, f"spool: {kind} not written, trying again", detail=str(error)
-                )
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 5.0)
+                await self._attempt(self._scribe.start())
+                self.started = True
+            except NotKeptError as error:
+                logs.write(logging.ERROR, "spool: start not announced yet", detail=str(error))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 5.0)
 
-    async def _attempt(self, batch: Batch, kind: str) -> None:
+    async def _attempt(self, batch: Batch) -> None:
         """Create one Admission; returns when it is there, raises when it certainly isn't."""
+        spec = batch.to_spec()
         delay, unsure = 0.05, False
         while True:
             try:
                 async with asyncio.timeout(ATTEMPT):
-                    await self._writer.create(batch.name, batch.spec)
+                    await self._writer.create(batch.name, spec)
                 break
             except AlreadyExistsError as error:
                 if unsure:
@@ -285,7 +310,7 @@ class SpoolWriter:
             await asyncio.sleep(delay)
             delay = min(delay * 2, 1.0)
         self._metrics.spool_sequence.set(self._scribe.written())
-        self._metrics.batches.labels(kind).inc()
+        self._metrics.batches.labels(batch.kind).inc()
 
     def _failed(self, error: Exception) -> None:
         kind = _KINDS.get(type(error), "ambiguous")
@@ -294,7 +319,7 @@ class SpoolWriter:
 
     def _show(self) -> None:
         self._metrics.spool_queue.set(len(self._queue))
-        self._metrics.refusals_queue.set(len(self._refusals))
+        self._metrics.refusals_queue.set(len(self._refusals) + len(self._notes))
 
 
 _KINDS: Mapping[type[Exception], str] = {
@@ -304,16 +329,28 @@ _KINDS: Mapping[type[Exception], str] = {
 }
 
 
-def _error_of(error: AdmissionWriteError) -> SpoolError:
+def _error_of(error: AdmissionWriteError) -> NotKeptError:
     if isinstance(error, SpoolFullError):
-        return SpoolError(
+        return NotKeptError(
             Reason.SPOOL_FULL,
             "changes wait to be written to the ledger and no more fit; is its operator running?",
         )
-    return SpoolError(Reason.INTERNAL, "the cluster refuses to keep the evidence of this change")
+    return NotKeptError(Reason.INTERNAL, "the cluster refuses to keep the evidence of this change")
 
 
-def _settle(those: Iterable[_Waiting], outcome: SpoolError | None) -> None:
+def _take(queue: deque[_Waiting]) -> list[_Waiting]:
+    """Remove what goes into one batch: at least one claim, at most the limits."""
+    taken: list[_Waiting] = []
+    size = 0
+    while queue and len(taken) < MAX_CLAIMS:
+        size += queue[0].size
+        if taken and size > BATCH_BYTES:
+            break
+        taken.append(queue.popleft())
+    return taken
+
+
+def _settle(those: Iterable[_Waiting], outcome: NotKeptError | None) -> None:
     for waiting in those:
-        if not waiting.done.done():
+        if waiting.done is not None and not waiting.done.done():
             waiting.done.set_result(outcome)
