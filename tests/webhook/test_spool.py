@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.webhook.conftest import review, until
+from tests.webhook.memory_spool import MemoryAdmissions
 from tests.webhook.serving import assessment
 from trailgate.ledger.chain import follow
 from trailgate.ledger.record import Cluster, Context, Gate, RecordError, RecordTooLargeError
@@ -22,12 +23,12 @@ from trailgate.ledger.spoolkeys import key_id
 from trailgate.model.decision import Finding, Mode
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Reason
-from trailgate_kube.admissions import (
-    AlreadyExistsError,
-    AmbiguousError,
-    MemoryAdmissions,
-    RefusedError,
+from trailgate_kube.spool import (
+    SpoolAmbiguousError,
     SpoolFullError,
+    SpoolRefusedError,
+    SpoolUnreachableError,
+    Written,
 )
 from trailgate_webhook import spool
 from trailgate_webhook.metrics import Metrics
@@ -152,14 +153,14 @@ async def test_a_change_is_stored_before_admitted_returns(begun):
 async def test_what_queues_during_a_write_goes_into_the_next_batch_together(begun):
     writer, admissions, _ = begun
     gate, entered = asyncio.Event(), asyncio.Event()
-    create = admissions.create
+    write = admissions.write
 
-    async def slow(name, spec):
+    async def slow(batch, **kwargs):
         entered.set()
         await gate.wait()
-        await create(name, spec)
+        return await write(batch, **kwargs)
 
-    admissions.create = slow
+    admissions.write = slow
     tasks = [asyncio.create_task(writer.admitted(root(), 5))]
     await entered.wait()
     tasks += [asyncio.create_task(writer.admitted(root(), 5)) for _ in range(20)]
@@ -184,7 +185,7 @@ async def test_a_batch_has_at_most_its_number_and_bytes_of_claims(begun, monkeyp
     ("error", "reason", "kind"),
     [
         (SpoolFullError("quota"), Reason.SPOOL_FULL, "full"),
-        (RefusedError("forbidden"), Reason.INTERNAL, "refused"),
+        (SpoolRefusedError("forbidden"), Reason.INTERNAL, "refused"),
     ],
 )
 async def test_a_certain_failure_uses_up_no_number(begun, error, reason, kind):
@@ -206,11 +207,12 @@ class LostAnswers(MemoryAdmissions):
 
     lose = 0
 
-    async def create(self, name, spec):
-        await super().create(name, spec)
+    async def write(self, batch, *, seconds=None):
+        written = await super().write(batch)
         if self.lose:
             self.lose -= 1
-            raise AmbiguousError("connection reset")
+            raise SpoolAmbiguousError("connection reset")
+        return written
 
 
 async def test_an_ambiguous_write_is_repeated_with_the_same_name_and_is_there_once():
@@ -228,7 +230,11 @@ async def test_an_ambiguous_write_is_repeated_with_the_same_name_and_is_there_on
 
 async def test_full_after_an_ambiguous_write_proves_nothing_and_is_repeated(begun):
     writer, admissions, _ = begun
-    admissions.failures = [AmbiguousError("time-out"), SpoolFullError("quota"), RefusedError("no")]
+    admissions.failures = [
+        SpoolAmbiguousError("time-out"),
+        SpoolFullError("quota"),
+        SpoolRefusedError("no"),
+    ]
     await writer.admitted(root(), 5)
     assert len(set(admissions.attempts[1:])) == 1
     assert len(chained(admissions)) == 2
@@ -236,16 +242,16 @@ async def test_full_after_an_ambiguous_write_proves_nothing_and_is_repeated(begu
 
 async def test_a_write_that_hangs_is_ambiguous_and_repeated(begun, monkeypatch):
     writer, admissions, _ = begun
-    monkeypatch.setattr(spool, "ATTEMPT", 0.05)
-    create, hung = admissions.create, []
+    monkeypatch.setattr(spool, "ATTEMPT", -0.4)
+    write, hung = admissions.write, []
 
-    async def once_hanging(name, spec):
+    async def once_hanging(batch, **kwargs):
         if not hung:
-            hung.append(name)
+            hung.append(batch.name)
             await asyncio.Event().wait()
-        await create(name, spec)
+        return await write(batch, **kwargs)
 
-    admissions.create = once_hanging
+    admissions.write = once_hanging
     await writer.admitted(root(), 5)
     assert len(hung) == 1
     assert hung[0].endswith("-0000000001")
@@ -254,7 +260,7 @@ async def test_a_write_that_hangs_is_ambiguous_and_repeated(begun, monkeypatch):
 
 async def test_nobody_waits_longer_than_asked_and_what_is_enforced_is_withdrawn(begun):
     writer, admissions, _ = begun
-    admissions.failures = [AmbiguousError("503")] * 4
+    admissions.failures = [SpoolAmbiguousError("503")] * 4
     first = asyncio.create_task(writer.admitted(root(), 0.1))
     await until(lambda: len(admissions.attempts) > 1)
     enforced, audited = root(), root(mode=Mode.AUDIT)
@@ -268,6 +274,30 @@ async def test_nobody_waits_longer_than_asked_and_what_is_enforced_is_withdrawn(
     await until(lambda: uid_of(audited) in uids(admissions))
     assert uid_of(enforced) not in uids(admissions)
     chained(admissions)
+
+
+async def test_an_api_server_that_is_away_for_a_moment_is_waited_for(begun):
+    writer, admissions, _ = begun
+    admissions.failures = [SpoolUnreachableError("refused")] * 2
+    await writer.admitted(root(), 2)
+    assert sizes(admissions) == [1, 1]
+
+
+async def test_an_api_server_that_stays_away_is_evidence_unavailable(begun):
+    writer, admissions, clock = begun
+    write = admissions.write
+
+    async def away(batch, **kwargs):
+        clock.now += 1
+        raise SpoolUnreachableError("refused")
+
+    admissions.write = away
+    with pytest.raises(NotKeptError, match="try again") as raised:
+        await writer.admitted(root(), 5)
+    assert raised.value.reason is Reason.EVIDENCE_UNAVAILABLE
+    admissions.write = write
+    await writer.admitted(root(), 1)
+    assert sizes(admissions)[:2] == [1, 1]
 
 
 async def test_another_s_admission_under_our_name_stops_the_writer(begun):
@@ -326,7 +356,7 @@ async def test_a_change_that_makes_no_claim_is_an_error_of_its_own(begun, name, 
 async def test_a_full_queue_says_so_at_once(begun, monkeypatch):
     writer, admissions, _ = begun
     monkeypatch.setattr(spool, "QUEUE_LIMIT", 1)
-    admissions.failures = [AmbiguousError("x")] * 3
+    admissions.failures = [SpoolAmbiguousError("x")] * 3
     tasks = [asyncio.create_task(writer.admitted(root(), 5)) for _ in range(2)]
     await until(lambda: len(admissions.attempts) > 1)
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -407,7 +437,7 @@ async def test_stopping_writes_what_waits_then_the_end(begun):
 async def test_stopping_does_not_wait_for_ever(begun, monkeypatch):
     writer, admissions, _ = begun
     monkeypatch.setattr(spool, "STOP_BUDGET", 0.1)
-    admissions.failures = [AmbiguousError("down")] * 1000
+    admissions.failures = [SpoolAmbiguousError("down")] * 1000
     waiting = asyncio.create_task(writer.admitted(root(), 5))
     await until(lambda: len(admissions.attempts) > 1)
     async with asyncio.timeout(2):
@@ -423,22 +453,26 @@ class Moody(LostAnswers):
         super().__init__()
         self.moods = list(moods)
 
-    async def create(self, name, spec):
+    async def write(self, batch, *, seconds=None):
         mood = self.moods.pop(0) if self.moods else "ok"
         if mood == "full":
             raise SpoolFullError("full")
         if mood == "refused":
-            raise RefusedError("no")
+            raise SpoolRefusedError("no")
+        if mood == "unreachable":
+            raise SpoolUnreachableError("later")
         if mood == "lost before":
-            raise AmbiguousError("before")
+            raise SpoolAmbiguousError("before")
         await asyncio.sleep(0)
-        await MemoryAdmissions.create(self, name, spec)
+        written = await MemoryAdmissions.write(self, batch)
         if mood == "lost after":
-            raise AmbiguousError("after")
+            raise SpoolAmbiguousError("after")
+        return written
 
 
 MOODS = st.lists(
-    st.sampled_from(["ok", "full", "refused", "lost before", "lost after"]), max_size=12
+    st.sampled_from(["ok", "full", "refused", "unreachable", "lost before", "lost after"]),
+    max_size=12,
 )
 
 
@@ -480,8 +514,11 @@ def test_whatever_fails_the_chain_has_no_hole_and_success_means_stored_once(mood
 
 
 async def test_a_name_that_exists_counts_as_written_only_after_an_unsure_attempt():
-    admissions = MemoryAdmissions()
-    admissions.failures = [AlreadyExistsError("there")]
+    class Taken(MemoryAdmissions):
+        async def write(self, batch, *, seconds=None):
+            return Written.ALREADY_THERE
+
+    admissions = Taken()
     writer = SpoolWriter(admissions, Scribe(), Metrics())
     await writer.start()
     await until(lambda: writer.broken)

@@ -2,7 +2,7 @@
 
 ``NAME.json`` holds the canonical JSON of the Admission's ``spec``. A file appears
 whole or not at all, under a name that is never reused, and is on the disk before
-``create`` returns. The reader deletes what it has recorded.
+``write`` returns. The reader deletes what it has recorded.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from trailgate.ledger.spool import Batch
 from trailgate.model.canonical import canonical
-from trailgate_kube.admissions import (
-    AlreadyExistsError,
-    AmbiguousError,
-    RefusedError,
+from trailgate_kube.spool import (
+    SpoolAmbiguousError,
     SpoolFullError,
+    SpoolRefusedError,
+    Written,
 )
 
 #: As many as the chart's ResourceQuota allows in a cluster.
@@ -36,31 +35,31 @@ class DirectoryAdmissions:
     def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT) -> None:
         self._directory = directory
         self._limit = limit
-        self._count = 0
-        """An upper bound: what was counted last, plus what was written since."""
         self._count = self._counted()
+        """An upper bound: what was counted last, plus what was written since."""
 
-    async def create(self, name: str, spec: Mapping[str, Any]) -> None:
-        """Write one file durably; errors as ``AdmissionWriter`` says."""
-        await asyncio.to_thread(self._create, name, canonical(spec))
+    async def write(self, batch: Batch, *, seconds: float | None = None) -> Written:  # noqa: ARG002 - a disk has no deadline
+        """Write one file durably; raises ``trailgate_kube.spool.SpoolWriteError``."""
+        return await asyncio.to_thread(self._create, batch.name, canonical(batch.to_spec()))
 
-    def _create(self, name: str, content: bytes) -> None:
+    def _create(self, name: str, content: bytes) -> Written:
         try:
             if self._count >= self._limit:
                 self._count = self._counted()
             if self._count >= self._limit:
                 raise SpoolFullError(f"got {self._count} files, the limit is {self._limit}")
             self._write(name, content)
-        except FileExistsError as error:
-            raise AlreadyExistsError(f"Admission {name} already exists") from error
+        except FileExistsError:
+            return Written.ALREADY_THERE
         except OSError as error:
             text = f"{error.strerror} in the spool directory"
             if error.errno in _FULL:
                 raise SpoolFullError(text) from error
             if error.errno in _AMBIGUOUS:
-                raise AmbiguousError(text) from error
-            raise RefusedError(text) from error
+                raise SpoolAmbiguousError(text) from error
+            raise SpoolRefusedError(text) from error
         self._count += 1
+        return Written.CREATED
 
     def _write(self, name: str, content: bytes) -> None:
         # A name of its own for each attempt: one that timed out may still be writing.

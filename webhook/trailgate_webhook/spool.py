@@ -29,13 +29,13 @@ from trailgate.model.assessment import Assessment
 from trailgate.model.canonical import canonical
 from trailgate.model.errors import TrailgateError
 from trailgate.model.reason import Reason
-from trailgate_kube.admissions import (
-    AdmissionWriteError,
-    AdmissionWriter,
-    AlreadyExistsError,
-    AmbiguousError,
-    RefusedError,
+from trailgate_kube.spool import (
+    SpoolAmbiguousError,
     SpoolFullError,
+    SpoolRefusedError,
+    SpoolUnreachableError,
+    SpoolWriteError,
+    Written,
 )
 from trailgate_webhook import logs
 from trailgate_webhook.metrics import Metrics
@@ -46,6 +46,8 @@ QUEUE_LIMIT = 1_024
 BATCH_BYTES = 512 * 1024
 #: Seconds for one attempt to write; then it counts as ambiguous.
 ATTEMPT = 1.5
+#: Seconds after which an API server that can't be reached is no longer waited for.
+GIVE_UP = 2.0
 #: Seconds between two flushes of refusals and losses.
 NOTES_EVERY = 5.0
 #: Seconds that stopping may take: the last claims, the refusals, the end announcement.
@@ -60,6 +62,14 @@ class NotKeptError(TrailgateError):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
+
+
+class Writes(Protocol):
+    """What stores batches: ``trailgate_kube.spool.AdmissionWriter``, or a directory."""
+
+    async def write(self, batch: Batch, *, seconds: float | None = None) -> Written:
+        """Store one batch durably; raises ``trailgate_kube.spool.SpoolWriteError``."""
+        ...
 
 
 class NameTakenError(TrailgateError):
@@ -108,7 +118,7 @@ class SpoolWriter:
 
     def __init__(
         self,
-        writer: AdmissionWriter,
+        writer: Writes,
         scribe: Scribe,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
@@ -287,28 +297,27 @@ class SpoolWriter:
                 delay = min(delay * 2, 5.0)
 
     async def _attempt(self, batch: Batch) -> None:
-        """Create one Admission; returns when it is there, raises when it certainly isn't."""
-        spec = batch.to_spec()
-        delay, unsure = 0.05, False
+        """Store one batch; returns when it is there, raises when it certainly isn't."""
+        pause, unsure = 0.05, False
+        give_up = self._clock() + GIVE_UP
         while True:
             try:
-                async with asyncio.timeout(ATTEMPT):
-                    await self._writer.create(batch.name, spec)
+                async with asyncio.timeout(ATTEMPT + 0.5):
+                    written = await self._writer.write(batch, seconds=ATTEMPT)
+                if written is Written.ALREADY_THERE and not unsure:
+                    raise NameTakenError(f"{batch.name} is there, and we did not write it")
                 break
-            except AlreadyExistsError as error:
-                if unsure:
-                    break
-                raise NameTakenError(f"{batch.name} is there, and we did not write it") from error
-            except (SpoolFullError, RefusedError) as error:
-                self._failed(error)
-                # After an unsure attempt this proves nothing: quota answers before the name does.
-                if not unsure:
-                    raise _error_of(error) from error
-            except (AmbiguousError, TimeoutError) as error:
+            except (SpoolAmbiguousError, TimeoutError) as error:
                 self._failed(error)
                 unsure = True
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 1.0)
+            except SpoolWriteError as error:
+                self._failed(error)
+                # After an unsure attempt this proves nothing: quota answers before the name does.
+                passing = isinstance(error, SpoolUnreachableError) and self._clock() < give_up
+                if not unsure and not passing:
+                    raise _error_of(error) from error
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
         self._metrics.spool_sequence.set(self._scribe.written())
         self._metrics.batches.labels(batch.kind).inc()
 
@@ -324,16 +333,21 @@ class SpoolWriter:
 
 _KINDS: Mapping[type[Exception], str] = {
     SpoolFullError: "full",
-    RefusedError: "refused",
-    AmbiguousError: "ambiguous",
+    SpoolRefusedError: "refused",
+    SpoolUnreachableError: "unreachable",
+    SpoolAmbiguousError: "ambiguous",
 }
 
 
-def _error_of(error: AdmissionWriteError) -> NotKeptError:
+def _error_of(error: SpoolWriteError) -> NotKeptError:
     if isinstance(error, SpoolFullError):
         return NotKeptError(
             Reason.SPOOL_FULL,
             "changes wait to be written to the ledger and no more fit; is its operator running?",
+        )
+    if isinstance(error, SpoolUnreachableError):
+        return NotKeptError(
+            Reason.EVIDENCE_UNAVAILABLE, "the change can't be recorded just now; try again"
         )
     return NotKeptError(Reason.INTERNAL, "the cluster refuses to keep the evidence of this change")
 
