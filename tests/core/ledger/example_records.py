@@ -7,11 +7,14 @@ A test compares what it gives with what is there.
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from trailgate.ledger import people
 from trailgate.ledger import record as rec
 from trailgate.model.admission import (
     AdmissionRequest,
@@ -429,3 +432,80 @@ def refused_group() -> rec.RefusalGroup:
         refusals.add(replace(denied(), decided_at=NOW + timedelta(seconds=second)))
     (group,), _dropped = refusals.take()
     return group
+
+
+def recorded(claim: dict[str, Any], vault: rec.Vault, index: int = 0, **more: Any) -> dict:
+    record, _rows = rec.commit(
+        claim,
+        vault,
+        recorded_at=NOW + timedelta(milliseconds=40),
+        position=rec.Position("6b043a38898260488e75a2e1", 12, index),
+        **more,
+    )
+    return record
+
+
+def claims() -> dict[str, dict[str, Any]]:
+    """All documented examples, as claims."""
+    before = NOW - timedelta(minutes=1)
+    return {
+        "admitted": rec.admitted(release(), CONTEXT),
+        "configuration-only": rec.admitted(configuration_only(), CONTEXT),
+        "audit-mode": rec.admitted(audit_mode(), CONTEXT),
+        "refused": rec.refused(refused_group(), CONTEXT),
+        "rollback": rec.admitted(release("1.1", "1.0"), CONTEXT),
+        "two-repositories": rec.admitted(two_repositories(), CONTEXT),
+        "deleted": rec.admitted(
+            assess(deployment({"web": image_of("web", "1.1")}, 5), None, ()), CONTEXT
+        ),
+        "gap": rec.gap(
+            CONTEXT, NOW, rec.GapCause.REFUSALS_DROPPED, count=17, since=before, until=NOW
+        ),
+        "control-state": rec.control_state(
+            CONTEXT,
+            NOW,
+            rec.ControlSubject.GATE,
+            rec.ControlState.STARTED,
+            name="6b043a38898260488e75a2e1",
+            digest=sha("the gate's signing key"),
+        ),
+        "erasure": rec.erasures(
+            CONTEXT, NOW, ["hmac-sha256:" + sha("forgotten").hex], reason="request 2026-17"
+        )[0],
+    }
+
+
+class _Stream:
+    """Stands in for `secrets`, so that the documented commitments stay the same."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def token_bytes(self, size: int) -> bytes:
+        self._count += 1
+        return hashlib.sha512(f"example {self._count}".encode()).digest()[:size]
+
+    def token_hex(self, size: int) -> str:
+        return self.token_bytes(size).hex()
+
+
+def examples() -> dict[str, Any]:
+    """File name → what is in it."""
+    with mock.patch.object(people, "secrets", _Stream()):
+        vault = rec.Vault()
+        made = {name: recorded(claim, vault) for name, claim in claims().items()}
+        made["rollback"] = recorded(claims()["rollback"], vault, returns_to=4)
+    # The root is recorded once; what the controllers make of it isn't recorded again.
+    made["child-rollout"] = {"root": made["admitted"], "children": []}
+    made["claim"] = claims()["admitted"]
+    return made
+
+
+def text_of(example: Any) -> str:
+    return json.dumps(example, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, example in examples().items():
+        (FOLDER / f"{name}.json").write_text(text_of(example), encoding="utf-8")

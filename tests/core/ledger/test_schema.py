@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import pytest
+
+from tests.core.ledger import example_records as ex
+from trailgate.ledger import record as rec
+from trailgate.ledger.events import ControlState, ControlSubject, GapCause
+from trailgate.model.decision import Check, CheckResult, Mode
+from trailgate.model.reason import Absence, Reason
+
+SCHEMA = json.loads(
+    resources.files("trailgate.ledger").joinpath("schema/record-v1.json").read_text("utf-8")
+)
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+RECORDS = {
+    name: example["root"] if name == "child-rollout" else example
+    for name, example in ex.examples().items()
+    if name != "claim"
+}
+OF_KIND = {
+    kind: jsonschema.Draft202012Validator(
+        {"$ref": f"#/$defs/{kind.value}", "$defs": SCHEMA["$defs"]}
+    )
+    for kind in rec.Kind
+}
+_OPEN = ("absent", "shortened")
+
+
+def _objects(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, dict]]:
+    if isinstance(value, dict):
+        yield path, value
+        for key, item in value.items():
+            if path or key not in _OPEN:
+                yield from _objects(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _objects(item, (*path, index))
+
+
+def _at(value: Any, path: tuple) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def test_the_schema_is_a_schema():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_an_example_is_valid_in_schema_and_form_and_fits(name):
+    record = RECORDS[name]
+    assert not list(VALIDATOR.iter_errors(record))
+    assert rec.check_form(record) == ()
+    assert len(rec.encode(record)) <= rec.MAX_RECORD
+
+
+@pytest.mark.parametrize("name", ex.examples())
+def test_an_example_is_what_the_documentation_shows(name):
+    shown = (ex.FOLDER / f"{name}.json").read_text("utf-8")
+    assert shown == ex.text_of(ex.examples()[name])
+
+
+def test_nothing_else_is_shown():
+    assert {path.stem for path in ex.FOLDER.glob("*.json")} == set(ex.examples())
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_no_member_may_be_left_out_or_added_anywhere(name):
+    validator, seen = OF_KIND[RECORDS[name]["kind"]], set()
+    for path, found in _objects(RECORDS[name]):
+        shape = (tuple(step for step in path if isinstance(step, str)), tuple(sorted(found)))
+        if shape in seen:
+            continue
+        seen.add(shape)
+        for key in found:
+            changed = copy.deepcopy(RECORDS[name])
+            del _at(changed, path)[key]
+            assert not validator.is_valid(changed), f"without {(*path, key)}"
+        changed = copy.deepcopy(RECORDS[name])
+        _at(changed, path)["added"] = "x"
+        assert not validator.is_valid(changed), f"with an addition in {path}"
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_each_null_has_its_reason_and_each_reason_its_null(name):
+    record = RECORDS[name]
+    for pointer in record["absent"]:
+        without = copy.deepcopy(record)
+        del without["absent"][pointer]
+        assert any(pointer in problem for problem in rec.check_form(without))
+    unfounded = copy.deepcopy(record)
+    unfounded["absent"]["/kind"] = "NotStated"
+    assert rec.check_form(unfounded) == ("/kind: a reason for what isn't null",)
+
+
+def _set(record: dict, pointer: str, value: Any) -> dict:
+    changed = copy.deepcopy(record)
+    *path, last = [int(s) if s.isdigit() else s for s in pointer.split("/")[1:]]
+    _at(changed, tuple(path))[last] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("/schema", "trailgate.dev/record/v2"),
+        ("/kind", "attested"),
+        ("/outcome", "refused"),
+        ("/decidedAt", "2026-11-23T13:06:00Z"),
+        ("/decidedAt", "2026-11-23T13:06:00.250000+01:00"),
+        ("/changeId", "7c0e"),
+        ("/object/specDigest", "sha256:ABC"),
+        ("/object/generation", 4.5),
+        ("/object/generation", "4"),
+        ("/enforced", None),
+        ("/checks/review", "ok"),
+        ("/images/0/checks/review", "not-attested"),
+        ("/images/0/digest", "registry.example/acme/web:1.0"),
+        ("/images/0/signatures", []),
+        ("/change/approvers", []),
+        ("/change/approvers", [{"person": "bob"}]),
+        ("/change/class", "normal"),
+        ("/change/basis", "trust me"),
+        ("/people/0/id", "github:1001"),
+        ("/people/0/login", "alice"),
+        ("/texts/0", "PAY-1234"),
+        ("/caller/user", "alice"),
+        ("/caller/user", None),
+        ("/caller/person", 0),
+        ("/spool/boot", "UPPER CASE"),
+        ("/spool/seq", -1),
+        ("/policies/0/mode", "enforce"),
+        ("/images/0/changes/0/source/to", "main"),
+    ],
+)
+def test_a_wrong_value_is_refused(pointer, value):
+    assert not VALIDATOR.is_valid(_set(RECORDS["admitted"], pointer, value))
+
+
+def test_a_configuration_change_can_have_nobody_s_approval():
+    record = RECORDS["admitted"]
+    assert not VALIDATOR.is_valid(_set(record, "/change/class", "configuration"))
+    taken = record["change"]["approvers"]
+    assert not VALIDATOR.is_valid(_set(RECORDS["configuration-only"], "/change/approvers", taken))
+
+
+@pytest.mark.parametrize(
+    ("definition", "values"),
+    [
+        ("reason", Reason),
+        ("absence", Absence),
+        ("mode", Mode),
+        ("check", CheckResult),
+    ],
+)
+def test_the_schema_s_closed_lists_are_the_model_s(definition, values):
+    assert SCHEMA["$defs"][definition]["enum"] == [value.value for value in values]
+
+
+def test_the_schema_s_kinds_and_causes_are_the_code_s():
+    defs = SCHEMA["$defs"]
+    assert [one["$ref"].rpartition("/")[2] for one in SCHEMA["oneOf"]] == list(rec.Kind)
+    assert defs["gap"]["properties"]["cause"]["enum"] == list(GapCause)
+    assert defs["control-state"]["properties"]["subject"]["enum"] == list(ControlSubject)
+    assert defs["control-state"]["properties"]["state"]["enum"] == list(ControlState)
+    assert list(defs["admitted"]["properties"]["checks"]["properties"]) == list(Check)
+
+
+def test_every_kind_has_an_example():
+    assert {record["kind"] for record in RECORDS.values()} == set(rec.Kind)
+
+
+@pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
+def test_names_are_ascii_so_that_any_encoder_sorts_them_alike(record):
+    names = {key for _path, found in _objects(record) for key in found}
+    names |= set(record["absent"]) | set(record["shortened"])
+    assert all(name.isascii() for name in names)
