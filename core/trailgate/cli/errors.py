@@ -1,7 +1,8 @@
 """How the command line fails: one clear line, and an exit code that means one thing.
 
 0 ok, 1 negative verdict, 2 usage or unusable input, 3 could not determine,
-4 authentication. A crash is a 3 too: 1 is said only by a verdict.
+4 authentication. A crash is a 3 too: 1 is said only by a verdict. As a shell has
+it, 130 is Ctrl-C and 141 a reader of our output that left.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class ExitCode(IntEnum):
     UNDETERMINED = 3
     UNAUTHENTICATED = 4
     INTERRUPTED = 130
+    READER_LEFT = 141
 
 
 class InputError(TrailgateError):

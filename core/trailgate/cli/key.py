@@ -8,6 +8,7 @@ import click
 
 from trailgate.cli import files, output, passphrase
 from trailgate.cli.errors import InputError
+from trailgate.model.errors import MalformedError
 
 _MAX_PEM = 64 * 1024
 
@@ -62,7 +63,10 @@ def show(file: Path, output: str) -> None:
     """Name a public key: print the fingerprint that policies and records show."""
     from trailgate.evidence import keys
 
-    key = keys.load_public_key(files.read(file, _MAX_PEM))
+    try:
+        key = keys.load_public_key(files.read(file, _MAX_PEM))
+    except MalformedError as error:
+        raise InputError(f"{file}: {error}") from error
     _print({"fingerprint": key.fingerprint, "publicKey": str(file)}, output)
 
 

@@ -50,13 +50,24 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(noun, text) for noun, (_, text) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that has left (``| head``) says nothing about a verdict."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # click would exit 1 here. Keep Python from failing again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ExitCode.READER_LEFT)
+        return result
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and exit with a documented code."""
         extra["standalone_mode"] = False
         extra.setdefault("prog_name", "trailgate")
         try:
+            # What ctx.exit() was given, or what the command returned.
             code = super().main(*args, **extra)
-            # click hands back ctx.exit(code) and a command's return value alike.
             sys.stdout.flush()
         except click.exceptions.Abort:
             _fail("interrupted", ExitCode.INTERRUPTED)
@@ -65,10 +76,6 @@ class LazyGroup(click.Group):
             sys.exit(ExitCode.USAGE)
         except TrailgateError as error:
             _fail(str(error), exit_code(error))
-        except BrokenPipeError:
-            # The reader has left (`| head`). Keep Python from failing again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(ExitCode.OK)
         except Exception as error:  # noqa: BLE001  a crash must not exit 1
             if os.environ.get("TRAILGATE_DEBUG"):
                 traceback.print_exc()
@@ -86,6 +93,7 @@ def _fail(text: str, code: ExitCode) -> NoReturn:
 
 
 @click.group(
+    "trailgate",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )

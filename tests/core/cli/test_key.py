@@ -1,0 +1,99 @@
+import json
+import os
+import stat
+
+import pytest
+from click.testing import CliRunner
+
+from trailgate.cli.main import main
+from trailgate.evidence import keys
+
+
+def run(*arguments, passphrase="", **more):
+    env = {"TRAILGATE_KEY_PASSPHRASE": passphrase}
+    return CliRunner().invoke(main, ["key", *map(str, arguments)], env=env, **more)
+
+
+@pytest.mark.parametrize("passphrase", ["", "correct horse"])
+def test_a_pair_is_made(tmp_path, passphrase):
+    done = run("generate", "--out", tmp_path / "ci", "-o", "json", passphrase=passphrase)
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    private = (tmp_path / "ci.key").read_bytes()
+    key = keys.load_private_key(private, passphrase.encode() or None)
+    public = keys.load_public_key((tmp_path / "ci.pub").read_bytes())
+    assert key.public == public
+    assert said == {
+        "fingerprint": public.fingerprint,
+        "privateKey": str(tmp_path / "ci.key"),
+        "publicKey": str(tmp_path / "ci.pub"),
+        "encrypted": bool(passphrase),
+    }
+    assert keys.is_encrypted(private) is bool(passphrase)
+
+
+def test_the_private_key_is_its_owners_alone(tmp_path):
+    mask = os.umask(0)
+    try:
+        run("generate", "--out", tmp_path / "ci")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "ci.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("name", ["ci.key", "ci.pub"])
+def test_nothing_is_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    done = run("generate", "--out", tmp_path / "ci")
+    assert done.exit_code == 2
+    assert "not overwritten" in done.stderr
+    assert (tmp_path / name).read_text() == "precious"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_dangling_link_is_not_followed(tmp_path):
+    (tmp_path / "ci.key").symlink_to(tmp_path / "elsewhere")
+    assert run("generate", "--out", tmp_path / "ci").exit_code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_directory_that_is_not_there(tmp_path):
+    done = run("generate", "--out", tmp_path / "no" / "ci")
+    assert done.exit_code == 2
+    assert "No such file" in done.stderr
+
+
+def test_without_a_terminal_the_passphrase_must_be_said(tmp_path):
+    done = CliRunner().invoke(
+        main,
+        ["key", "generate", "--out", str(tmp_path / "ci")],
+        env={"TRAILGATE_KEY_PASSPHRASE": None},
+    )
+    assert done.exit_code == 2
+    assert "TRAILGATE_KEY_PASSPHRASE" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_passphrase_is_no_option():
+    assert run("generate", "--passphrase", "x").exit_code == 2
+
+
+def test_a_public_key_is_named(tmp_path):
+    key = keys.generate()
+    path = tmp_path / "cosign.pub"
+    path.write_bytes(keys.public_pem(key.public))
+    assert key.public.fingerprint in run("show", path).stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "0 PEM blocks"), (b"x" * 70_000, "more than"), (None, "No such file")],
+)
+def test_what_is_no_public_key(tmp_path, content, said):
+    path = tmp_path / "k.pub"
+    if content is not None:
+        path.write_bytes(content)
+    done = run("show", path)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "k.pub" in done.stderr
