@@ -179,7 +179,8 @@ class Authenticator:
             raise ProtocolError(
                 f"{image.registry}: {realm.raw_host} answered with something that is no token"
             ) from None
-        life = min(max(answer.expires_in or _DEFAULT_LIFE, 0), _LONGEST_LIFE)
+        stated = _DEFAULT_LIFE if answer.expires_in is None else answer.expires_in
+        life = min(max(stated, 0), _LONGEST_LIFE)
         token = _header_safe(answer.token or answer.access_token, image)
         return token, asked_at + max(life - _MARGIN, 0)
 
@@ -189,8 +190,9 @@ def choose(offers: Iterable[str]) -> Challenge | None:
     found: list[Challenge] = []
     for offer in offers:
         marks = list(_SCHEME.finditer(offer))
-        for mark, following in zip(marks, [*marks[1:], None], strict=True):
-            text = offer[mark.end() : following.start() if following else None]
+        ends = [mark.start() for mark in marks[1:]] + [len(offer)]
+        for mark, end in zip(marks, ends, strict=False):  # one end too many without a mark
+            text = offer[mark.end() : end]
             values = {
                 name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
                 for name, quoted, bare in _PARAMETER.findall(text)
