@@ -73,4 +73,6 @@ class Narrator:
             print(f"   {e.step:<4}  {e.what:<{width}}  {e.expected[:28]:<28}  {mark}")
         met = sum(e.met for e in self.expectations)
         took = time.monotonic() - self.started
-        print(f"\n   {met} of {len(self.expectations)} expectations met in {took:.0f} s", flush=True)
+        print(
+            f"\n   {met} of {len(self.expectations)} expectations met in {took:.0f} s", flush=True
+        )

@@ -1,0 +1,85 @@
+"""What the operator is told on its command line, read and checked before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from trailgate import __version__
+from trailgate.ledger.record import Cluster, Context, Gate
+from trailgate.ledger.spoolkeys import key_id, load_unsealing_key, load_verifying_key
+from trailgate.model.canonical import fingerprint
+from trailgate.model.errors import TrailgateError
+from trailgate_operator.intake import Keys
+
+_T = TypeVar("_T")
+
+
+class ConfigurationError(TrailgateError):
+    """Something the operator was told can't be used; the text names the option or file."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything but secrets' contents: what a record calls the configuration."""
+
+    namespace: str
+    ledger: Path
+    log_key: Path
+    recorder_keys: tuple[Path, ...]
+    gate_keys: tuple[Path, ...]
+    known: Path | None
+    environment: str | None = None
+    cluster_name: str | None = None
+    image: str | None = None
+
+    def keys(self) -> Keys:
+        """Read the recorder's private keys and the gates' public ones."""
+        signers = [_read(path, load_verifying_key) for path in self.gate_keys]
+        return Keys(
+            tuple(_read(path, load_unsealing_key) for path in self.recorder_keys),
+            {key_id(key): key for key in signers},
+        )
+
+    def context(self, cluster_uid: str) -> Context:
+        """Say who records: cluster, version, configuration."""
+        keys = self.keys()
+        configuration = {
+            "namespace": self.namespace,
+            "ledger": str(self.ledger),
+            "recorderKeys": sorted(str(key_id(key.public_key())) for key in keys.recorder),
+            "gateKeys": sorted(str(key) for key in keys.signers),
+            "knownCheckpoint": self.known is not None,
+        }
+        gate = Gate(__version__, fingerprint(configuration), self.image, "recorder")
+        return Context(Cluster(cluster_uid, self.cluster_name), gate, self.environment)
+
+
+def ledger_path(text: str) -> Path:
+    """Read ``sqlite:PATH``; raises ``ConfigurationError``."""
+    scheme, separator, path = text.partition(":")
+    if scheme != "sqlite" or not separator or not path:
+        raise ConfigurationError(f"got ledger {text!r}, expected sqlite:PATH")
+    return Path(path)
+
+
+def files(given: Sequence[Path]) -> tuple[Path, ...]:
+    """Take files as they are, and of a directory every ``*.pub`` and ``*.pem`` in it."""
+    found: list[Path] = []
+    for path in given:
+        inside = sorted([*path.glob("*.pub"), *path.glob("*.pem")]) if path.is_dir() else [path]
+        if not inside:
+            raise ConfigurationError(f"{path}: got no *.pub or *.pem file, expected at least one")
+        found += inside
+    return tuple(found)
+
+
+def _read(path: Path, load: Callable[[bytes], _T]) -> _T:
+    try:
+        return load(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error

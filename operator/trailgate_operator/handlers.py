@@ -1,0 +1,36 @@
+"""kopf's part: tell the loops that something happened. The truth is read by the loops.
+
+Handlers write nothing: no annotation, no finalizer and no Event of kopf's lands on
+an Admission, whose specification is evidence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+_GROUP = "trailgate.dev"
+_VERSION = "v1alpha1"
+
+
+def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
+    """Make the handlers; ``admission_seen`` is called for every event on an Admission."""
+    handlers = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=handlers)
+    def settle(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.posting.enabled = False
+        settings.posting.level = logging.CRITICAL
+        settings.scanning.disabled = True
+        settings.networking.request_timeout = 30
+        settings.watching.server_timeout = 300
+        settings.watching.client_timeout = 330
+
+    @kopf.on.event(_GROUP, _VERSION, "admissions", registry=handlers)
+    def seen(**_: Any) -> None:
+        admission_seen()
+
+    return handlers

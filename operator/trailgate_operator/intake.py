@@ -1,0 +1,189 @@
+"""From batches in the spool to entries for the ledger: checked, in order, each once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from trailgate.ledger.chain import Forked, Last, Missing, Repeated, follow
+from trailgate.ledger.people import Vault
+from trailgate.ledger.record import (
+    Context,
+    GapCause,
+    Kind,
+    Position,
+    RecordError,
+    commit,
+    encode,
+    gap,
+)
+from trailgate.ledger.spool import (
+    Batch,
+    BatchKind,
+    SpoolError,
+    UnknownRecorderKeyError,
+    UnknownSignerError,
+    open_batch,
+)
+from trailgate.ledger.store import Entry
+from trailgate.model.digest import Digest
+from trailgate_kube.spool import Stored
+
+Returns = Callable[[Mapping[str, Any]], int | None]
+"""Of an admitted claim: the index of the entry whose images it goes back to, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What opens and checks batches. Several, so that keys can be rotated with overlap."""
+
+    recorder: tuple[X25519PrivateKey, ...]
+    signers: Mapping[Digest, Ed25519PublicKey]
+    """The gates' public keys by ``key_id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every entry needs beside its claim."""
+
+    keys: Keys
+    context: Context
+    vault: Vault
+    returns: Returns = lambda _claim: None
+
+
+@dataclass(slots=True)
+class Intake:
+    """What one page of the spool comes to: one transaction, then deletions."""
+
+    entries: list[Entry] = field(default_factory=list)
+    claims: list[Mapping[str, Any]] = field(default_factory=list)
+    """Of the entries, in the same order."""
+    last: dict[str, Last] = field(default_factory=dict)
+    """Positions to keep in the same transaction, by boot: those that changed."""
+    remove: list[Stored] = field(default_factory=list)
+    """What may go once the entries are durable."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Name of each Admission that stays where it is, and why."""
+    held: set[str] = field(default_factory=set)
+    """Processes whose later batches wait for one that can't be taken now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    stored: Stored
+    batch: Batch
+    claims: tuple[dict[str, Any], ...]
+
+
+def take(
+    stored: Sequence[Stored], last: Mapping[str, Last], desk: Desk, now: datetime,
+    held: frozenset[str] = frozenset(),
+) -> Intake:  # fmt: skip
+    """Work out what one page of a consistent list of the spool adds to the ledger.
+
+    A batch that only our own configuration keeps us from reading (a key that we don't
+    have, a newer form of claim) holds its process's later ones back, and stays: nothing
+    is recorded around it. One that was tampered with is told as a ``gap``, and stays
+    too: it is evidence. Everything else is recorded and may then be removed. ``held``
+    are processes that an earlier page of the same list held back.
+    """
+    work = _Work(desk, now, Intake(held=set(held)))
+    for item in stored:
+        work.open(item)
+    intake = work.intake
+    batches = [one.batch for one in work.opened.values() if one.batch.link.boot not in intake.held]
+    for step in follow(last, batches).steps:
+        if isinstance(step, Missing):
+            if step.boot not in intake.held:
+                key = f"missing/{step.boot}/{step.first}-{step.last}"
+                work.gap(GapCause.BATCHES_MISSING, key, step)
+        elif isinstance(step, Forked):
+            work.forked(step.batch)
+        elif isinstance(step, Repeated):
+            intake.remove.append(work.opened[step.batch.name].stored)
+        elif step.link.boot not in intake.held:
+            work.record(work.opened[step.name])
+    return intake
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One page on its way into an intake."""
+
+    desk: Desk
+    now: datetime
+    intake: Intake
+    opened: dict[str, _Opened] = field(default_factory=dict)
+
+    def open(self, item: Stored) -> None:
+        """Check and open one Admission, or say why it stays."""
+        keys = self.desk.keys
+        try:
+            batch = Batch.from_spec(item.spec)
+            claims = open_batch(
+                batch, name=item.name, recorder_keys=keys.recorder, signer_keys=keys.signers
+            )
+        except (UnknownSignerError, UnknownRecorderKeyError) as error:
+            self.intake.left[item.name] = str(error)
+            self.intake.held.add(item.name.rpartition("-")[0])
+        except SpoolError as error:
+            self.intake.left[item.name] = str(error)
+            self.gap(GapCause.BATCH_UNREADABLE, f"unreadable/{item.uid}")
+        else:
+            self.opened[item.name] = _Opened(item, batch, claims)
+
+    def record(self, one: _Opened) -> None:
+        """Add a batch's claims, all of them or none."""
+        link, entries = one.batch.link, []
+        try:
+            for index, claim in enumerate(one.claims):
+                position = Position(link.boot, link.seq, index)
+                key = f"claim/{link.boot}/{link.seq}/{index}"
+                entries.append(self._entry(claim, key, position))
+        except RecordError as error:
+            self.intake.left[one.stored.name] = str(error)
+            self.intake.held.add(link.boot)
+            return
+        self.intake.entries += entries
+        self.intake.claims += one.claims
+        ended = one.batch.kind is BatchKind.ENDED
+        self.intake.last[link.boot] = Last(link.seq, one.batch.digest, ended)
+        self.intake.remove.append(one.stored)
+
+    def forked(self, batch: Batch) -> None:
+        """Tell of a batch that doesn't follow; it stays."""
+        item, link = self.opened[batch.name].stored, batch.link
+        at = Missing(link.boot, link.seq, link.seq)
+        self.gap(GapCause.CHAIN_FORKED, f"forked/{item.uid}", at)
+        self.intake.left[item.name] = "it does not follow from the batch before it"
+
+    def gap(self, cause: GapCause, key: str, missing: Missing | None = None) -> None:
+        """Add an entry that says what is missing."""
+        claim = gap(
+            self.desk.context,
+            self.now,
+            cause,
+            count=missing.count if missing else None,
+            boot=missing.boot if missing else None,
+            first_seq=missing.first if missing else None,
+            last_seq=missing.last if missing else None,
+        )
+        self.intake.entries.append(self._entry(claim, key, None))
+        self.intake.claims.append(claim)
+
+    def _entry(self, claim: Mapping[str, Any], key: str, position: Position | None) -> Entry:
+        returns_to = self.desk.returns(claim) if claim.get("kind") == Kind.ADMITTED else None
+        record, rows = commit(
+            claim,
+            self.desk.vault,
+            recorded_at=self.now,
+            position=position,
+            returns_to=returns_to,
+        )
+        return Entry(encode(record), key, rows)

@@ -1,0 +1,69 @@
+"""The operator's metrics: one naming scheme, no personal data in any label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class Metrics:
+    """Counters and gauges of the recorder."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.entries = Counter(
+            "trailgate_recorder_entries",
+            "Ledger entries appended, by kind.",
+            ["kind"],
+            registry=registry,
+        )
+        self.batches = Counter(
+            "trailgate_recorder_batches", "Admissions recorded and deleted.", registry=registry
+        )
+        self.waiting = Gauge(
+            "trailgate_recorder_waiting", "Admissions in the spool at the last look.",
+            registry=registry,
+        )  # fmt: skip
+        self.oldest = Gauge(
+            "trailgate_recorder_oldest_seconds",
+            "Age of the oldest Admission in the spool at the last look.",
+            registry=registry,
+        )
+        self.unreadable = Gauge(
+            "trailgate_recorder_unreadable",
+            "Admissions left in the spool because they don't verify.",
+            registry=registry,
+        )
+        self.failures = Counter(
+            "trailgate_recorder_failures",
+            "Passes that ended early, by cause.",
+            ["cause"],
+            registry=registry,
+        )
+        self.size = Gauge(
+            "trailgate_ledger_size", "Entries in the ledger.", registry=registry
+        )  # fmt: skip
+        self.append_seconds = Histogram(
+            "trailgate_ledger_append_seconds",
+            "Time of one durable append.",
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+            registry=registry,
+        )
+
+    def looked(self, waiting: int, oldest: str, left: int, now: datetime) -> None:
+        """Take note of a look at the spool; ``oldest`` is an RFC 3339 time, or no time."""
+        self.waiting.set(waiting)
+        self.unreadable.set(left)
+        try:
+            age = (now - datetime.fromisoformat(oldest)).total_seconds()
+        except (ValueError, TypeError):
+            age = 0.0
+        self.oldest.set(max(age, 0.0))
+
+    def appended(self, kinds: Sequence[str], size: int, seconds: float) -> None:
+        """Take note of one durable append."""
+        for kind in kinds:
+            self.entries.labels(kind=kind).inc()
+        self.size.set(size)
+        self.append_seconds.observe(seconds)

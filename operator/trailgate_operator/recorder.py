@@ -1,0 +1,153 @@
+"""The recorder: moves what the gate spooled into the ledger, and only then deletes it.
+
+Level-triggered: an event on an Admission only wakes it up; what there is to do is what
+a list of the spool says. It may be killed at any point. Between append and deletion
+the batch is found again and recognised by its number; before the append nothing
+has happened yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trailgate.ledger.chain import Last
+from trailgate.ledger.errors import LedgerUnavailableError
+from trailgate.ledger.known import write_known
+from trailgate.ledger.store import LedgerStore
+from trailgate_kube.errors import GoneError, KubeError
+from trailgate_kube.spool import AdmissionReader, Stored
+from trailgate_operator.intake import Desk, Intake, take
+from trailgate_operator.metrics import Metrics
+from trailgate_operator.returns import ImageHistory
+
+_POSITION = "spool/"
+_IDLE = 30.0
+"""Seconds until the spool is listed again without being told to."""
+_BACKOFF = (0.5, 30.0)
+_DELETIONS = 8
+
+_log = logging.getLogger(__name__)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Recorder:
+    """The one task that appends to the ledger. ``wake`` it, or it looks by itself."""
+
+    def __init__(
+        self,
+        spool: AdmissionReader,
+        store: LedgerStore,
+        desk: Desk,
+        history: ImageHistory,
+        metrics: Metrics,
+        *,
+        known: Path | None = None,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
+        self._spool, self._store, self._desk = spool, store, desk
+        self._history, self._metrics, self._known = history, metrics, known
+        self._clock = clock
+        self._wake = asyncio.Event()
+        self._last = {
+            name.removeprefix(_POSITION): Last.from_bytes(content)
+            for name, content in store.positions().items()
+            if name.startswith(_POSITION)
+        }
+        self.problem: str | None = "the spool was not read yet"
+        """For readiness: what keeps it from its work just now."""
+
+    def wake(self) -> None:
+        """Something may have come into the spool."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Record until ``stop``; what can be waited out is waited out, the rest raises.
+
+        ``LedgerCorruptError`` and ``LedgerRolledBackError`` end it: a ledger that
+        contradicts itself must not be written on.
+        """
+        delay = _BACKOFF[0]
+        while not stop.is_set():
+            self._wake.clear()
+            try:
+                await self.drain()
+                delay, pause = _BACKOFF[0], _IDLE
+                self.problem = None
+            except (KubeError, LedgerUnavailableError) as error:
+                self.problem = str(error)
+                self._metrics.failures.labels(cause=type(error).__name__).inc()
+                _log.warning("%s; trying again in %.1f s", error, delay)
+                pause, delay = delay, min(delay * 2, _BACKOFF[1])
+                self._wake.clear()
+            await self._rest(stop, pause)
+
+    async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
+        """Sleep until woken, stopped or ``seconds`` have passed."""
+        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
+        try:
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def drain(self) -> int:
+        """Record everything in the spool; returns how many entries that made."""
+        made, waiting, oldest = 0, 0, ""
+        left: dict[str, str] = {}
+        held: frozenset[str] = frozenset()
+        try:
+            async with aclosing(self._spool.pages()) as pages:
+                async for page in pages:
+                    waiting += len(page)
+                    oldest = min([one.created for one in page if one.created] + [oldest or "~"])
+                    intake = take(page, self._last, self._desk, self._clock(), held)
+                    made += await self._append(intake)
+                    await self._remove(intake.remove)
+                    left |= intake.left
+                    held = frozenset(intake.held)
+        except GoneError:
+            self._wake.set()  # the list took too long: begin again
+        for name, why in left.items():
+            _log.error("Admission %s stays in the spool: %s", name, why)
+        self._metrics.looked(waiting, oldest, len(left), self._clock())
+        return made
+
+    async def _append(self, intake: Intake) -> int:
+        if not intake.entries:
+            return 0
+        positions = {f"{_POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
+        started = time.monotonic()
+        indices = await asyncio.wrap_future(self._store.submit(intake.entries, positions=positions))
+        self._metrics.appended(
+            [str(claim["kind"]) for claim in intake.claims], max(indices) + 1,
+            time.monotonic() - started,
+        )  # fmt: skip
+        self._last.update(intake.last)
+        for index, claim in zip(indices, intake.claims, strict=True):
+            self._history.admitted(index, claim)
+        if self._known is not None:
+            write_known(self._known, self._store.checkpoint())
+        return len(indices)
+
+    async def _remove(self, stored: list[Stored]) -> None:
+        """Delete what is durable now; what can't be deleted is recognised the next time."""
+        limit = asyncio.Semaphore(_DELETIONS)
+
+        async def remove(one: Stored) -> None:
+            async with limit:
+                await self._spool.remove(one)
+                self._metrics.batches.inc()
+
+        results = await asyncio.gather(*map(remove, stored), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
