@@ -43,6 +43,9 @@ def converted(path: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # ours, not the file's
+    except UnicodeDecodeError as error:
+        # Of a text in the file, or of SQLite's own message about one.
+        raise LedgerCorruptError(f"{path} can't be read as a ledger: {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         name = getattr(error, "sqlite_errorname", type(error).__name__)

@@ -156,8 +156,18 @@ class SqliteReader:
 
     def disclosures_of(self, index: int) -> dict[str, bytes]:
         """Return the disclosure rows of one entry alone."""
-        rows = self._all("read_entry_disclosures", index)
-        return {_text(key): _blob(content) for key, content in rows}
+        return self.disclosures_between(index, index + 1).get(index, {})
+
+    def disclosures_between(self, start: int, stop: int) -> dict[int, dict[str, bytes]]:
+        """Return what ``disclosures_of`` gives for a range of entries, by index."""
+        found: dict[int, dict[str, bytes]] = {}
+        for index, key, content in self._all("read_entry_disclosures", start, stop):
+            found.setdefault(_number(index), {})[_text(key)] = _blob(content)
+        return found
+
+    def is_disclosed(self, key: str) -> bool:
+        """Whether a row of this key is there, shared or of any one entry."""
+        return self._one("find_disclosure", key, key) is not None
 
     def quick_check(self) -> str:
         """Ask SQLite whether the file's own structure is sound: ``ok``, or what is not."""

@@ -66,13 +66,16 @@ INSERT INTO entry_disclosure (idx, key, content) VALUES (?, ?, ?);
 DELETE FROM entry_disclosure WHERE key = ?;
 
 -- name: read_entry_disclosures
-SELECT key, content FROM entry_disclosure WHERE idx = ? ORDER BY key;
+SELECT idx, key, content FROM entry_disclosure WHERE idx >= ? AND idx < ? ORDER BY idx, key;
 
 -- name: read_disclosure
 SELECT content FROM disclosure WHERE key = ?;
 
 -- name: read_disclosures
 SELECT key, content FROM disclosure WHERE key >= ? AND key < ? ORDER BY key;
+
+-- name: find_disclosure
+SELECT 1 FROM disclosure WHERE key = ? UNION ALL SELECT 1 FROM entry_disclosure WHERE key = ?;
 
 -- name: quick_check
 PRAGMA quick_check(1);

@@ -1,0 +1,294 @@
+"""Verifies a ledger's file, trusting nothing in it: every record, node, checkpoint, person.
+
+What is recomputed: each record's leaf hash and the whole tree over them; each stored
+checkpoint's signature and root; each commitment to a person or text. What is compared
+from outside: checkpoints that somebody else has kept. What is not covered, because
+nothing that an auditor reads rests on it: dedupe keys, the recorder's positions, the
+query index beside the file, and bytes that SQLite doesn't use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from trailgate.ledger.errors import LedgerCorruptError
+from trailgate.ledger.people_check import PeopleCheck
+from trailgate.ledger.sqlite_reader import SqliteReader
+from trailgate.ledger.walk import Difference, Walk, chunks
+from trailgate.tlog import checkpoint
+from trailgate.tlog.checkpoint import Checkpoint
+from trailgate.tlog.errors import TlogError
+from trailgate.tlog.note import VerifierKey
+
+#: Problems that are listed; more are counted.
+MAX_PROBLEMS: Final = 100
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that does not hold."""
+
+    index: int | None
+    """The first entry that is concerned; None where it is not about entries."""
+    what: str
+    expected: str | None = None
+    found: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A checkpoint that was kept elsewhere."""
+
+    name: str
+    """Where it comes from: a file's name, for the report."""
+    signed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict on a ledger."""
+
+    origin: str
+    size: int
+    """Entries that are there."""
+    root: str
+    """Of the tree over them, hexadecimal."""
+    authenticated: bool
+    """Whether the log's key was given from outside. If not, whoever made the file may
+    have made it up."""
+    checkpoints: int
+    """Stored checkpoints that hold."""
+    anchored: int | None
+    """The largest size that a checkpoint from outside vouches for."""
+    problems: tuple[Problem, ...]
+    more: int = 0
+    """Problems beyond those that are listed."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify(
+    reader: SqliteReader,
+    vkeys: Sequence[VerifierKey] = (),
+    outside: Sequence[Outside] = (),
+    *,
+    progress: Progress | None = None,
+) -> Verification:
+    """Verify the ledger as it is now, and hold it against checkpoints from outside.
+
+    ``vkeys`` are the log's public keys as known from elsewhere; without any, the key
+    that the file names is used and nothing is authenticated. A file that can't be read
+    is a problem like any other; ``LedgerUnavailableError`` is raised where it can't be
+    read just now (busy, no permission).
+    """
+    run = _Run(reader, tuple(vkeys), progress)
+    try:
+        with reader.snapshot():
+            run.all(outside)
+    except LedgerCorruptError as error:
+        run.problem(run.walk.size, f"the file is damaged: {error}")
+    return run.verdict()
+
+
+class _Run:
+    def __init__(
+        self, reader: SqliteReader, vkeys: tuple[VerifierKey, ...], progress: Progress | None
+    ) -> None:
+        self._reader = reader
+        self._pinned = bool(vkeys)
+        self._vkeys = vkeys
+        self._progress = progress
+        self._problems: list[Problem] = []
+        self._good: dict[int, Checkpoint] = {}
+        self._anchored: int | None = None
+        self._notes: list[str] = []
+        self._origin = vkeys[0].name if vkeys else "unknown"
+        self.walk = Walk(reader)
+
+    def problem(
+        self,
+        index: int | None,
+        what: str,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        self._problems.append(Problem(index, what, expected, found))
+
+    def verdict(self) -> Verification:
+        # What names an entry comes first, and the first entry before the others.
+        ordered = sorted(self._problems, key=lambda p: (p.index is None, p.index or 0))
+        return Verification(
+            self._origin,
+            self.walk.size,
+            self.walk.root().hex(),
+            self._pinned,
+            len(self._good),
+            self._anchored,
+            tuple(ordered[:MAX_PROBLEMS]),
+            max(0, len(ordered) - MAX_PROBLEMS),
+            tuple(self._notes),
+        )
+
+    def all(self, outside: Sequence[Outside]) -> None:
+        answer = self._reader.quick_check()
+        if answer != "ok":
+            self.problem(None, "the file's structure is damaged", "ok", answer)
+        self._name()
+        stored = self._stored_checkpoints()
+        kept = self._outside_checkpoints(outside)
+        self.walk.wanted = {head.size for head in [*stored, *(head for _, head in kept)]}
+        people = PeopleCheck(self._reader)
+        total = self._reader.count()
+        for chunk in chunks(self._records(total)):
+            start = self.walk.size
+            self.walk.add(chunk)
+            people.check(start, chunk)
+            if self._progress is not None:
+                self._progress(self.walk.size, total)
+        self._judge_tree(stored)
+        self._judge_outside(kept)
+        for index, text in people.problems():
+            self.problem(index, text)
+        self._notes += people.notes()
+
+    def _records(self, total: int) -> Iterator[bytes]:
+        for expected, (index, record) in enumerate(self._reader.entries(0, total)):
+            if index != expected:
+                self.problem(
+                    expected, "the entry is missing", f"entry {expected}", f"entry {index}"
+                )
+                return
+            yield record
+
+    def _name(self) -> None:
+        log = self._reader.log()
+        if not self._pinned:
+            try:
+                self._vkeys = (VerifierKey.parse(log.vkey),)
+            except TlogError as error:
+                self.problem(None, f"the file names no usable key: {error}")
+                return
+            self._origin = self._vkeys[0].name
+        elif log.vkey not in {str(key) for key in self._vkeys}:
+            keys = " or ".join(str(key) for key in self._vkeys)
+            self.problem(None, "the file names another key than the one given", keys, log.vkey)
+        if log.origin not in {key.name for key in self._vkeys}:
+            self.problem(None, "the file names another log", self._origin, log.origin)
+
+    def _stored_checkpoints(self) -> list[Checkpoint]:
+        heads = []
+        for size, signed in self._reader.checkpoints():
+            try:
+                head = checkpoint.verify(signed, self._vkeys)
+            except TlogError as error:
+                self.problem(
+                    None, f"the stored checkpoint of size {size} is not the log's: {error}"
+                )
+                continue
+            if head.size != size:
+                self.problem(
+                    None, "a checkpoint is filed under another size", str(head.size), str(size)
+                )
+            heads.append(head)
+        if not heads:
+            self.problem(None, "no stored checkpoint is the log's: nothing vouches for the entries")
+        return sorted(heads, key=lambda head: head.size)
+
+    def _outside_checkpoints(self, outside: Sequence[Outside]) -> list[tuple[str, Checkpoint]]:
+        kept = []
+        for item in outside:
+            try:
+                kept.append((item.name, checkpoint.verify(item.signed, self._vkeys)))
+            except TlogError as error:
+                self.problem(None, f"the checkpoint {item.name} is not this log's: {error}")
+        return sorted(kept, key=lambda pair: pair[1].size)
+
+    def _root(self, size: int) -> bytes | None:
+        return self.walk.root() if size == self.walk.size else self.walk.roots.get(size)
+
+    def _judge_tree(self, heads: list[Checkpoint]) -> None:
+        """Find what the signed roots and the stored nodes say about the records."""
+        leaves = [d for d in self.walk.differences if d.level == 0]
+        trusted = 0
+        for head in heads:
+            if self._root(head.size) == head.root:
+                self._good[head.size] = head
+                trusted = max(trusted, head.size)
+        for head in heads:
+            root = self._root(head.size)
+            if head.size in self._good:
+                continue
+            if root is None:
+                self._behind(head, "its own checkpoint")
+                break
+            if not any(trusted <= leaf.position < head.size for leaf in leaves):
+                self.problem(
+                    trusted,
+                    f"an entry from {trusted} to {head.size - 1} was changed, and the tree with it",
+                    f"root {head.root.hex()} of size {head.size}",
+                    f"root {root.hex()}",
+                )
+            break
+        self._judge_nodes(leaves, trusted)
+        last = max((head.size for head in heads), default=0)
+        if self.walk.size > last and heads:
+            self.problem(
+                last, "entries that no checkpoint covers", f"{last} entries", f"{self.walk.size}"
+            )
+
+    def _judge_nodes(self, leaves: list[Difference], trusted: int) -> None:
+        for leaf in leaves:
+            stored = "nothing" if leaf.stored is None else leaf.stored.hex()
+            if leaf.position < trusted:
+                what = "the stored leaf hash is damaged; the entry itself is intact"
+                self.problem(leaf.position, what, leaf.computed.hex(), stored)
+            else:
+                what = "the entry does not hash to its leaf in the tree"
+                self.problem(leaf.position, what, stored, leaf.computed.hex())
+        for node in self.walk.differences:
+            first = node.position << node.level
+            end = first + (1 << node.level)
+            if node.level == 0 or any(first <= leaf.position < end for leaf in leaves):
+                continue
+            stored = "nothing" if node.stored is None else node.stored.hex()
+            what = f"the stored tree node {node.level}/{node.position} is damaged"
+            self.problem(first, what, node.computed.hex(), stored)
+        count = self._reader.count_nodes()
+        if count != self.walk.count and not self.walk.differences:
+            self.problem(None, "the tree has nodes too many", str(self.walk.count), str(count))
+
+    def _judge_outside(self, kept: list[tuple[str, Checkpoint]]) -> None:
+        agreed = 0
+        for name, head in kept:
+            root = self._root(head.size)
+            if root is None:
+                self._behind(head, f"the checkpoint {name}")
+            elif root == head.root:
+                agreed = max(agreed, head.size)
+                self._anchored = agreed
+            else:
+                self.problem(
+                    agreed,
+                    f"the ledger has diverged from the checkpoint {name}: an entry from {agreed} "
+                    f"to {head.size - 1} is not the one that was there (the history was rewritten)",
+                    f"root {head.root.hex()} of size {head.size}",
+                    f"root {root.hex()}",
+                )
+
+    def _behind(self, head: Checkpoint, whose: str) -> None:
+        size = self.walk.size
+        self.problem(
+            size,
+            f"the ledger is behind {whose}: entries {size} to {head.size - 1} are missing "
+            "(rolled back to an older state, or the last ones dropped)",
+            f"{head.size} entries",
+            f"{size} entries",
+        )
