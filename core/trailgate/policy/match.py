@@ -70,7 +70,12 @@ class Paths:
 def _segment(text: str) -> str:
     if text == "**":
         return "[^/]+(?:/[^/]+)*"
-    return "".join("[^/]*" if char == "*" else re.escape(char) for char in text)
+    if "*" not in text:
+        return re.escape(text)
+    # A segment ends in one place only, so what comes after need never look at it again:
+    # without the atomic group a hostile path takes exponential time.
+    inner = "".join("[^/]*" if char == "*" else re.escape(char) for char in text)
+    return rf"(?>{inner}(?=/|\Z))"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ _REF_SEGMENT = re.compile(r"[A-Za-z0-9._@+=#,*-]+")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?")
 # Two stars in one segment are matched in quadratic time at worst; more are refused.
 _MAX_STARS = 2
-_MAX_NAMESPACE_STARS = 3
 
 
 def plain(text: str) -> str | None:
@@ -76,8 +75,8 @@ def namespace_pattern(text: str) -> str | None:
     """Check a namespace's name, or a glob of ``*`` and ``?``."""
     if not _full(NAMESPACE, text):
         return "a namespace's name, with * and ? as the only wildcards"
-    if text.count("*") > _MAX_NAMESPACE_STARS:
-        return f"at most {_MAX_NAMESPACE_STARS} stars"
+    if text.count("*") > _MAX_STARS:
+        return f"at most {_MAX_STARS} stars"
     return None
 
 
