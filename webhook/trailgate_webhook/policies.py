@@ -7,6 +7,7 @@ the process; later the last good set stays in force and a metric, a log line and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +18,11 @@ from trailgate.model.errors import MalformedError, TrailgateError
 from trailgate.policy.compiled import DeployPolicy
 from trailgate.policy.material import covers
 from trailgate.policy.parse import parse_policies
+from trailgate_kube.policies import Policies
 from trailgate_webhook.metrics import Metrics
 
-#: Seconds between two looks at the files.
-INTERVAL = 2.0
+#: Seconds without a word from the API server (a watch is renewed every two minutes).
+SILENCE = 300.0
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _MAX_FILES = 1_000
 
@@ -70,7 +72,7 @@ class DirectoryPolicies:
         return self._stale
 
     def refresh(self) -> None:
-        """Load the files if they changed; raises ``PolicySourceError`` once per change."""
+        """Load the files if they changed; raises ``PolicySourceError`` once per error."""
         try:
             contents = self._read()
             if _digest(contents) == self._seen:
@@ -79,7 +81,8 @@ class DirectoryPolicies:
         except PolicySourceError as error:
             if str(error) == self._stale:
                 return
-            self._broken(str(error))
+            self._stale = str(error)
+            self._metrics.policy_reloads.labels("failed").inc()
             raise
         self._metrics.policy_reloads.labels("loaded").inc()
 
@@ -97,13 +100,6 @@ class DirectoryPolicies:
             raise PolicySourceError(f"got no policy in {self._directory}, expected at least one")
         self._policies = tuple(found[name] for name in sorted(found))
         self._stale = None
-        self._metrics.policies.set(len(found))
-        self._metrics.policies_stale.set(0)
-
-    def _broken(self, text: str) -> None:
-        self._stale = text
-        self._metrics.policies_stale.set(1)
-        self._metrics.policy_reloads.labels("failed").inc()
 
     def _read(self) -> dict[str, bytes]:
         try:
@@ -119,6 +115,65 @@ class DirectoryPolicies:
             raise PolicySourceError(
                 f"can't read the policies: {error.strerror}: {error.filename}"
             ) from error
+
+
+class ClusterPolicies:
+    """The cluster's DeployPolicies, as ``trailgate_kube.policies`` follows them.
+
+    Before the first whole set there is none. A set with a policy that was never readable
+    is not whole: at start that keeps the process from being ready, later it is only told.
+    """
+
+    def __init__(self, followed: Policies) -> None:
+        self._followed = followed
+        self._synced: asyncio.Task[None] | None = None
+        self._whole = False
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to follow the cluster."""
+        self._task = self._followed.task()
+        self._synced = asyncio.create_task(self._followed.synced())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        for task in (self._task, self._synced):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+
+    def policies(self) -> Sequence[DeployPolicy]:
+        """Return the last good set."""
+        return self._followed.current
+
+    def problem(self) -> str | None:
+        """Say why there is no set yet."""
+        if self._whole:
+            return None
+        if self._synced is None or not self._synced.done():
+            return "not read from the cluster yet"
+        if self._unusable():
+            return self.stale()
+        self._whole = True
+        return None
+
+    def stale(self) -> str | None:
+        """Say which policies can't be read, or that the API server is silent."""
+        if self._followed.problems:
+            return "can't be read: " + ", ".join(sorted(self._followed.problems))
+        if self._followed.silence > SILENCE:
+            return f"nothing heard from the API server for {self._followed.silence:.0f} s"
+        return None
+
+    def _unusable(self) -> bool:
+        usable = {policy.name for policy in self._followed.current}
+        return not usable.issuperset(self._followed.problems)
+
+
+def show(source: PolicySource, metrics: Metrics) -> None:
+    """Let the metrics tell the state of a source."""
+    metrics.policies.set_function(lambda: len(source.policies()))
+    metrics.policies_stale.set_function(lambda: float(source.stale() is not None))
 
 
 def enforcing(source: PolicySource, namespace: str) -> bool:

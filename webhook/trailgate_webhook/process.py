@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +20,8 @@ from trailgate_webhook.metrics import Metrics
 from trailgate_webhook.server import Server
 from trailgate_webhook.tls import ServingCertificate
 
-#: Seconds between two looks at the certificate; kubelet updates a mount once a minute.
-CERTIFICATE_INTERVAL = 2.0
+#: Seconds between two looks at files; kubelet updates a mount about once a minute.
+INTERVAL = 2.0
 
 
 class Part(Protocol):
@@ -62,11 +62,10 @@ class Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         async with AsyncExitStack() as stack:
-            for part in self.parts:
+            self.metrics.certificate_expiry.set(self.certificate.not_after.timestamp())
+            for part in (Poll({"certificate": self._refresh_certificate}), *self.parts):
                 await part.start()
                 stack.push_async_callback(part.stop)
-            follow = asyncio.create_task(self._follow_certificate())
-            stack.callback(follow.cancel)
             await self._serve()
 
     async def _serve(self) -> None:
@@ -99,12 +98,6 @@ class Process:
         if self.port_file is not None:
             self.port_file.write_text(f"{port}\n")
 
-    async def _follow_certificate(self) -> None:
-        self.metrics.certificate_expiry.set(self.certificate.not_after.timestamp())
-        while True:
-            await asyncio.sleep(CERTIFICATE_INTERVAL)
-            attempt("certificate", self._refresh_certificate)
-
     def _refresh_certificate(self) -> None:
         try:
             changed = self.certificate.refresh()
@@ -115,6 +108,30 @@ class Process:
             self.metrics.certificate_reloads.labels("loaded").inc()
             self.metrics.certificate_expiry.set(self.certificate.not_after.timestamp())
             logs.write(logging.INFO, "certificate loaded", notAfter=self.certificate.not_after)
+
+
+class Poll:
+    """Runs actions every few seconds: looking at files, mostly."""
+
+    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+        self._actions = actions
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin; the first round comes after the first interval."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL)
+            for what, action in self._actions.items():
+                attempt(what, action)
 
 
 def attempt(what: str, action: Callable[[], None]) -> None:

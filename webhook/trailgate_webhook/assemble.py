@@ -1,0 +1,262 @@
+"""Puts the parts together: the one place that knows which implementation stands where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+import trailgate
+from trailgate.assess.assessor import Assessor
+from trailgate.assess.classify import Options
+from trailgate.assess.gather import RegistryEvidence
+from trailgate.assess.owners import OwnerReader, OwnerUnavailableError
+from trailgate.ledger.record import Cluster, Context
+from trailgate.ledger.record import Gate as GateIdentity
+from trailgate.ledger.spoolkeys import load_sealing_key, load_signing_key
+from trailgate.model.admission import Kind
+from trailgate.model.errors import MalformedError
+from trailgate.oci.client import RegistryClient
+from trailgate.oci.credentials import Anonymous, CredentialSource, DockerConfig
+from trailgate.oci.guard import Guard
+from trailgate.policy.material import registries
+from trailgate_kube.client import KubeClient
+from trailgate_kube.cluster import cluster_uid
+from trailgate_kube.errors import KubeError
+from trailgate_kube.owners import KubeOwners
+from trailgate_kube.policies import Policies
+from trailgate_kube.spool import AdmissionWriter
+from trailgate_webhook import logs, policies
+from trailgate_webhook.app import App
+from trailgate_webhook.checkpoint import CheckpointFile
+from trailgate_webhook.directory import DirectoryAdmissions
+from trailgate_webhook.endpoint import Gate
+from trailgate_webhook.health import Health
+from trailgate_webhook.metrics import Metrics
+from trailgate_webhook.policies import ClusterPolicies, DirectoryPolicies, PolicySource
+from trailgate_webhook.process import Listeners, Part, Poll, Process
+from trailgate_webhook.scribe import SpoolScribe
+from trailgate_webhook.server import listen
+from trailgate_webhook.settings import ConfigurationError, Settings
+from trailgate_webhook.spool import SpoolWriter, Writes
+from trailgate_webhook.tls import ServingCertificate
+
+#: Seconds that evidence may take: less than the gate gives a decision (``deadline``), so that
+#: what is missing is named, image by image.
+EVIDENCE_BUDGET = 5.0
+#: Seconds at start to learn which cluster this is.
+CLUSTER_PATIENCE = 60.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The spool's keys, as this process has them."""
+
+    recorder: X25519PublicKey
+    signer: Ed25519PrivateKey
+
+
+class NoCluster:
+    """``OwnerReader`` where there is no cluster: only owners admitted here are known."""
+
+    async def owner(self, kind: Kind, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Refuse."""
+        raise OwnerUnavailableError(f"{kind} {namespace}/{name}: there is no cluster to ask")
+
+
+async def build(settings: Settings, stack: AsyncExitStack) -> Process:
+    """Make a process that is ready to run; what it opens is closed with ``stack``.
+
+    Raises ``TrailgateError`` in one line where the settings can't be used.
+    """
+    settings.check()
+    metrics = Metrics()
+    certificate = ServingCertificate(settings.tls_cert, settings.tls_key, settings.client_ca)
+    keys = _keys(settings)
+    client = None
+    if settings.needs_cluster:
+        client = await stack.enter_async_context(await KubeClient.open(settings.kubeconfig))
+    source = _policy_source(settings, client, metrics)
+    assessor = Assessor(
+        source.policies,
+        await _evidence(settings, source, metrics, stack),
+        _owners(client),
+        settings.cluster_name,
+        options=Options(shared_controller_manager=settings.shared_controller_manager),
+        budget=EVIDENCE_BUDGET,
+    )
+    listeners = _listeners(settings, stack)
+    context = await _context(settings, client)
+    scribe = SpoolScribe(context, keys.recorder, keys.signer)
+    spool = SpoolWriter(_spool(settings, client), scribe, metrics)
+    checkpoint = CheckpointFile(settings.checkpoint_file) if settings.checkpoint_file else None
+    gate = Gate(
+        assessor,
+        spool,
+        lambda namespace: policies.enforcing(source, namespace),
+        metrics,
+        checkpoint.latest if checkpoint else lambda: None,
+    )
+    health = Health(
+        {"policies": source.problem, "spool": spool.problem},
+        {"stale policies": source.stale},
+        lambda: spool.broken,
+    )
+    return Process(
+        app=App(gate, health, metrics),
+        health=health,
+        metrics=metrics,
+        certificate=certificate,
+        listeners=listeners,
+        drain_delay=settings.drain_delay,
+        parts=_parts(source, checkpoint, spool),
+        port_file=settings.port_file,
+    )
+
+
+def _keys(settings: Settings) -> Keys:
+    try:
+        recorder = load_sealing_key(_content(settings.recorder_key, "--recorder-key"))
+    except MalformedError as error:
+        raise ConfigurationError(f"--recorder-key {settings.recorder_key}: {error}") from error
+    try:
+        signer = load_signing_key(_content(settings.spool_key, "--spool-key"))
+    except MalformedError as error:
+        raise ConfigurationError(f"--spool-key {settings.spool_key}: {error}") from error
+    return Keys(recorder, signer)
+
+
+def _policy_source(
+    settings: Settings, client: KubeClient | None, metrics: Metrics
+) -> DirectoryPolicies | ClusterPolicies:
+    source: DirectoryPolicies | ClusterPolicies
+    if settings.policy_dir is not None:
+        source = DirectoryPolicies(settings.policy_dir, metrics)
+    else:
+        source = ClusterPolicies(Policies(_there(client)))
+    policies.show(source, metrics)
+    return source
+
+
+async def _evidence(
+    settings: Settings, source: PolicySource, metrics: Metrics, stack: AsyncExitStack
+) -> RegistryEvidence:
+    guard = Guard(
+        named=lambda: registries(source.policies()),
+        insecure=frozenset(host.lower() for host in settings.insecure_registries),
+        private=frozenset(host.lower() for host in settings.private_registries),
+    )
+    client = RegistryClient(guard, _credentials(settings), tls=_registry_tls(settings))
+    await stack.enter_async_context(client)
+    evidence = RegistryEvidence(client, lambda: registries(source.policies()))
+    stack.push_async_callback(evidence.close)
+    metrics.read_from(
+        lambda: {
+            "evidence_cache_bytes": evidence.cached_bytes,
+            "evidence_images_in_flight": evidence.in_flight,
+        }
+    )
+    return evidence
+
+
+def _owners(client: KubeClient | None) -> OwnerReader:
+    return NoCluster() if client is None else KubeOwners(client)
+
+
+def _listeners(settings: Settings, stack: AsyncExitStack) -> Listeners:
+    main = listen(settings.listen)
+    stack.callback(main.close)
+    health = None
+    if settings.health_listen is not None:
+        health = listen(settings.health_listen)
+        stack.callback(health.close)
+    return Listeners(main, health)
+
+
+async def _context(settings: Settings, client: KubeClient | None) -> Context:
+    uid = settings.cluster_uid or await _cluster_uid(_there(client))
+    gate = GateIdentity(trailgate.__version__, settings.digest, settings.image)
+    return Context(Cluster(uid, settings.cluster_name), gate, settings.environment)
+
+
+async def _cluster_uid(client: KubeClient) -> str:
+    """Ask which cluster this is; an API server that restarts is waited for."""
+    pause, last = 0.5, "no answer"
+    try:
+        async with asyncio.timeout(CLUSTER_PATIENCE):
+            while True:
+                try:
+                    return await cluster_uid(client)
+                except KubeError as error:
+                    last = str(error)
+                    logs.write(logging.WARNING, "cluster not known yet", detail=last)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
+    except TimeoutError:
+        raise ConfigurationError(f"can't learn which cluster this is: {last}") from None
+
+
+def _spool(settings: Settings, client: KubeClient | None) -> Writes:
+    if settings.spool_dir is None:
+        return AdmissionWriter(_there(client), settings.namespace)
+    try:
+        return DirectoryAdmissions(settings.spool_dir)
+    except OSError as error:
+        raise ConfigurationError(f"--spool-dir {settings.spool_dir}: {error.strerror}") from error
+
+
+def _parts(
+    source: DirectoryPolicies | ClusterPolicies,
+    checkpoint: CheckpointFile | None,
+    spool: SpoolWriter,
+) -> tuple[Part, ...]:
+    actions = {}
+    parts: list[Part] = []
+    if isinstance(source, DirectoryPolicies):
+        actions["policies"] = source.refresh
+    else:
+        parts.append(source)
+    if checkpoint is not None:
+        actions["checkpoint"] = checkpoint.refresh
+    return (*parts, Poll(actions), spool)
+
+
+def _credentials(settings: Settings) -> CredentialSource:
+    if settings.docker_config is None:
+        return Anonymous()
+    content = _content(settings.docker_config, "--docker-config")
+    try:
+        return DockerConfig.parse(content, str(settings.docker_config))
+    except MalformedError as error:
+        raise ConfigurationError(f"--docker-config: {error}") from error
+
+
+def _registry_tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.registry_ca is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=settings.registry_ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"--registry-ca {settings.registry_ca}: {error}") from error
+
+
+def _content(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{option} {path}: {error.strerror}") from error
+
+
+def _there(client: _T | None) -> _T:
+    assert client is not None, "Settings.needs_cluster says so"
+    return client
