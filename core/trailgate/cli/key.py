@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -27,32 +28,68 @@ def command() -> None:
     metavar="PREFIX",
     help="Write PREFIX.key (private, mode 0600) and PREFIX.pub.",
 )
+@click.option(
+    "--for",
+    "use",
+    type=click.Choice(["evidence", "gate", "recorder"]),
+    default="evidence",
+    show_default=True,
+    help="What the key is for: signing evidence (P-256), or the spool's two ends: the gate "
+    "signs what it admits (Ed25519), the recorder opens it (X25519).",
+)
 @output.output_option("table", "json")
-def generate(prefix: str, output: str) -> None:
-    """Make a P-256 key pair.
+def generate(prefix: str, use: str, output: str) -> None:
+    """Make a key pair.
 
-    The private key is PKCS#8 PEM, encrypted with the passphrase from
+    A key for evidence is PKCS#8 PEM, encrypted with the passphrase from
     TRAILGATE_KEY_PASSPHRASE or a prompt; the public key is what cosign calls
-    cosign.pub. Existing files are never overwritten.
+    cosign.pub. Keys for the gate and the recorder have no passphrase: the volume
+    they are mounted from guards them. Existing files are never overwritten.
     """
-    from trailgate.evidence import keys
-
     private, public = Path(f"{prefix}.key"), Path(f"{prefix}.pub")
     for path in (private, public):
         if path.exists() or path.is_symlink():
             raise InputError(f"{path}: it exists, and is not overwritten")
-    secret = passphrase.new()
-    key = keys.generate()
-    files.create(private, keys.private_pem(key, secret), secret=True)
-    files.create(public, keys.public_pem(key.public), secret=False)
+    secret = passphrase.new() if use == "evidence" else None
+    pair = _evidence_pair(secret) if use == "evidence" else _spool_pair(use)
+    files.create(private, pair.private, secret=True)
+    files.create(public, pair.public, secret=False)
     _print(
         {
-            "fingerprint": key.public.fingerprint,
+            "fingerprint": pair.fingerprint,
             "privateKey": str(private),
             "publicKey": str(public),
             "encrypted": secret is not None,
         },
         output,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    private: bytes
+    public: bytes
+    fingerprint: str
+
+
+def _evidence_pair(secret: bytes | None) -> _Pair:
+    from trailgate.evidence import keys
+
+    key = keys.generate()
+    return _Pair(keys.private_pem(key, secret), keys.public_pem(key.public), key.public.fingerprint)
+
+
+def _spool_pair(use: str) -> _Pair:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    from trailgate.ledger import spoolkeys
+
+    kind = Ed25519PrivateKey if use == "gate" else X25519PrivateKey
+    key = kind.generate()
+    public = key.public_key()
+    return _Pair(
+        spoolkeys.private_pem(key), spoolkeys.public_pem(public), str(spoolkeys.key_id(public))
     )
 
 

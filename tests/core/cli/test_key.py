@@ -7,6 +7,8 @@ from click.testing import CliRunner
 
 from trailgate.cli.main import main
 from trailgate.evidence import keys
+from trailgate.ledger import spoolkeys
+from trailgate.model.errors import MalformedError
 
 
 def run(*arguments, passphrase="", **more):
@@ -97,3 +99,26 @@ def test_what_is_no_public_key(tmp_path, content, said):
     assert (done.exit_code, done.stdout) == (2, "")
     assert said in done.stderr
     assert "k.pub" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("use", "private", "public"),
+    [
+        ("gate", spoolkeys.load_signing_key, spoolkeys.load_verifying_key),
+        ("recorder", spoolkeys.load_unsealing_key, spoolkeys.load_sealing_key),
+    ],
+)
+def test_a_pair_for_one_end_of_the_spool(tmp_path, use, private, public):
+    done = run("generate", "--for", use, "--out", tmp_path / "pair", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    key = private((tmp_path / "pair.key").read_bytes())
+    shared = public((tmp_path / "pair.pub").read_bytes())
+    assert key.public_key() == shared
+    assert json.loads(done.stdout)["fingerprint"] == str(spoolkeys.key_id(shared))
+    assert stat.S_IMODE((tmp_path / "pair.key").stat().st_mode) == 0o600
+
+
+def test_the_two_ends_of_the_spool_are_not_interchangeable(tmp_path):
+    run("generate", "--for", "gate", "--out", tmp_path / "gate")
+    with pytest.raises(MalformedError, match="expected an X25519 key"):
+        spoolkeys.load_unsealing_key((tmp_path / "gate.key").read_bytes())
