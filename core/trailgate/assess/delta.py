@@ -174,7 +174,10 @@ def _same(old: Any, new: Any, *, typed: bool) -> bool:
         return False
     if typed or isinstance(old, str):
         return True
-    return _text(old) == _text(new)
+    try:
+        return _text(old) == _text(new)
+    except TypeError:  # nested too deeply to tell: then it is a change
+        return False
 
 
 def _text(value: Any) -> bytes:

@@ -108,9 +108,7 @@ def logging_webhook(cluster: Cluster, namespace: str) -> Iterator[ReviewLog]:
                             "operations": ["*"],
                             "apiGroups": [group],
                             "apiVersions": ["*"],
-                            "resources": [
-                                r for plural in plurals for r in (plural, f"{plural}/*")
-                            ],
+                            "resources": [r for plural in plurals for r in (plural, f"{plural}/*")],
                         }
                         for group, plurals in RESOURCES.items()
                     ],
@@ -252,7 +250,10 @@ class Play:
         body = {"spec": {"ephemeralContainers": [{"name": "debug", "image": NEXT}]}}
         self.patch(f"/api/v1/{{ns}}/pods/{name}/ephemeralcontainers", body, "strategic-merge")
         self.step("resize")
-        resources = {"name": "web", "resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "500m"}}}
+        resources = {
+            "name": "web",
+            "resources": {"limits": {"cpu": "500m"}, "requests": {"cpu": "500m"}},
+        }
         body = {"spec": {"containers": [resources]}}
         self.patch(f"/api/v1/{{ns}}/pods/{name}/resize", body, "strategic-merge")
         self.step("bind")
@@ -373,7 +374,9 @@ class Play:
 def play(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     """Run everything and return the reviews, each with its step."""
     cluster.namespace(namespace)
-    cluster.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}})
+    cluster.create(
+        "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}
+    )
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     cluster.api(
         "PATCH", "/api/v1/nodes/node-1/status", ready, content_type="application/merge-patch+json"
