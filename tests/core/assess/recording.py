@@ -7,10 +7,12 @@ offline tests read. The cluster test plays it anew and expects the same classes.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
 import json
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -80,8 +82,6 @@ class ReviewLog:
 @contextlib.contextmanager
 def logging_webhook(cluster: Cluster, namespace: str) -> Iterator[ReviewLog]:
     log = ReviewLog(cluster)
-    import base64
-
     name = f"review-log-{namespace}"
     path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
     cluster.create(
@@ -428,7 +428,7 @@ def main() -> None:
     seen = slim(seen)
     lines = ",\n".join(json.dumps(review, separators=(",", ":")) for review in seen)
     REVIEWS.write_text(f"[\n{lines}\n]\n")
-    print(f"{len(seen)} reviews in {REVIEWS}")
+    sys.stdout.write(f"{len(seen)} reviews in {REVIEWS}\n")
 
 
 if __name__ == "__main__":

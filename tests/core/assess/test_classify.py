@@ -112,7 +112,7 @@ OWNERS = [
 ]
 
 
-@pytest.mark.parametrize(("owner", "child", "account"), OWNERS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("owner", "child", "account"), OWNERS, ids=str)
 class TestChild:
     def make(self, owner, child, **changes):
         parent = workload(owner, name="owner")
@@ -290,8 +290,10 @@ def test_only_the_controller_writes_the_revision_down():
     assert classify(request(new, old, caller=by)).change_class is ROOT
 
 
+NODE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u"}}
+
+
 class TestMirror:
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "uid": "u"}}
     kubelet = Caller(
         "system:node:n1",
         groups=("system:nodes",),
@@ -301,7 +303,7 @@ class TestMirror:
     def pod(self, **reference):
         return workload(
             POD,
-            ownerReferences=owned_by(self.node, **reference),
+            ownerReferences=owned_by(NODE, **reference),
             annotations={"kubernetes.io/config.mirror": "1"},
         )
 
@@ -489,7 +491,7 @@ class TestForm:
     )
     def test_object_of_another_kind_is_malformed(self, changes):
         item = workload(DEPLOYMENT)
-        with pytest.raises(MalformedError, match="expected Deployment.apps"):
+        with pytest.raises(MalformedError, match=r"expected Deployment\.apps"):
             classify(request(item | changes, kind=DEPLOYMENT))
 
     def test_another_kind_is_a_root_without_images(self):

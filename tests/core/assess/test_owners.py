@@ -267,11 +267,12 @@ async def test_many_children_at_once_read_their_owner_once():
 
 async def test_a_read_that_began_before_the_owner_changed_is_repeated():
     owner = workload(DEPLOYMENT)
-    gate = asyncio.Event()
+    gate, began = asyncio.Event(), asyncio.Event()
 
     class Slow(OwnersTwin):
         async def owner(self, kind: Kind, namespace: str, name: str):
             found = await super().owner(kind, namespace, name)
+            began.set()
             await gate.wait()
             return found
 
@@ -282,8 +283,7 @@ async def test_a_read_that_began_before_the_owner_changed_is_repeated():
     early = asyncio.create_task(
         owners.inherited(claim, child_of(REPLICA_SET, workload(REPLICA_SET)))
     )
-    while not reader.asked:
-        await asyncio.sleep(0)
+    await began.wait()
     reader.add(workload(DEPLOYMENT, OTHER))
     late = asyncio.create_task(
         owners.inherited(claim, child_of(REPLICA_SET, workload(REPLICA_SET, OTHER)))
