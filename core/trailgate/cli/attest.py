@@ -168,6 +168,7 @@ def _tests(
     "--verifier",
     required=True,
     envvar="TRAILGATE_VERIFIER",
+    show_envvar=True,
     help="URI of who says so; a policy ties it to the signer.",
 )
 def _change(*, image: ImageReference, path: Path, verifier: str, **how: Any) -> None:

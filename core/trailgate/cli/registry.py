@@ -26,6 +26,7 @@ def image_argument(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="HOST[:PORT]",
             envvar="TRAILGATE_ALLOW_INSECURE_REGISTRY",
+            show_envvar=True,
             help="Speak plain HTTP with this registry, also on a private address.",
         ),
         click.option(
@@ -34,6 +35,7 @@ def image_argument(function: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             metavar="HOST",
             envvar="TRAILGATE_ALLOW_PRIVATE_REGISTRY",
+            show_envvar=True,
             help="Let this host have a loopback or private address (HTTPS).",
         ),
         click.argument("image", type=ImageType()),

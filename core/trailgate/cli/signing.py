@@ -48,6 +48,7 @@ def signing_options(function: Callable[..., Any]) -> Callable[..., Any]:
             required=True,
             metavar="FILE|env://NAME",
             envvar="TRAILGATE_KEY",
+            show_envvar=True,
             help="Private key, PKCS#8 PEM: a file, or an environment variable that holds it.",
         ),
         image_argument,

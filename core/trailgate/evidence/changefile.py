@@ -102,8 +102,14 @@ def predicate(
 
 
 def _covered(record: ChangeRecord, changes: list[ReviewedChange]) -> bool:
-    covered = {commit for item in changes for commit in (*item.commits, item.merge_commit)}
-    return set(record.source.commits) <= covered
+    """Whether these changes hold every commit of the range; of a baseline, what it ships."""
+    covered = {
+        commit
+        for item in changes
+        for commit in (*item.commits, item.head_commit, item.merge_commit)
+    }
+    source = record.source
+    return {source.to} <= covered if source.start is None else set(source.commits) <= covered
 
 
 def _approvers(item: ReviewedChange) -> set[str]:

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tests.core.evidence.samples import COMMIT, HEAD, IMAGE
+from tests.core.evidence.samples import BASE, COMMIT, HEAD, IMAGE
 from trailgate.evidence import change, changefile
 from trailgate.model.errors import MalformedError
 from trailgate.model.evidence import Basis
@@ -13,7 +13,7 @@ FILE = f"""
 source:
   uri: https://github.com/acme/web
   ref: refs/heads/main
-  from: null
+  from: {BASE}
   to: {COMMIT}
   commits: [{COMMIT}]
 changes:
@@ -72,6 +72,15 @@ def test_the_verdict_says_whether_every_commit_is_in_an_approved_change(old, new
     assert old in FILE
     summary = made(FILE.replace(old, new))
     assert (summary["verificationResult"], summary["verifiedLevels"]) == (result, levels)
+
+
+def test_a_baseline_must_cover_only_what_it_ships():
+    text = FILE.replace(f"from: {BASE}", "from: null")
+    more = text.replace(f"commits: [{COMMIT}]", f"commits: [{COMMIT}, {'9a' * 20}]")
+    assert made(more)["verificationResult"] == "PASSED"
+    assert made(more)[change.EXTENSION]["source"]["from"] is None
+    bare = text.replace(f"    mergeCommit: {COMMIT}\n", "")
+    assert made(bare)["verificationResult"] == "FAILED"
 
 
 def test_the_last_pusher_is_not_independent():

@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.core.evidence.samples import (
@@ -26,6 +26,8 @@ from trailgate.model.digest import Digest
 from trailgate.model.evidence import EvidenceFormat, Rejected, Statement
 from trailgate.model.reason import Reason
 
+# Other work on the machine must not fail a property.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
@@ -82,6 +84,7 @@ def test_no_mutation_of_a_simple_signature_verifies():
             assert found.reason in FORESEEN
 
 
+@PATIENT
 @given(
     good=st.sampled_from([*GOOD.values(), SIMPLE]),
     edits=st.lists(st.tuples(st.integers(0, 10_000), st.binary(max_size=3)), max_size=4),
@@ -94,6 +97,7 @@ def test_random_edits_are_harmless(good, edits):
     assert_harmless(good, content)
 
 
+@PATIENT
 @given(content=st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
 @pytest.mark.parametrize(
     "media_type", [bundle.MEDIA_TYPE, dsse.MEDIA_TYPE, simplesigning.MEDIA_TYPE]
@@ -106,6 +110,7 @@ def test_anything_unsigned_is_rejected(content, media_type):
     assert found.reason in FORESEEN
 
 
+@PATIENT
 @given(value=JSON)
 def test_anything_that_a_trusted_key_signed_is_foreseen(value):
     found = only(check(signed_bytes(json.dumps(value).encode())))
@@ -131,7 +136,7 @@ ALL_PLACES = [
 ]
 
 
-@settings(max_examples=400)
+@settings(PATIENT, max_examples=400)
 @given(place=st.sampled_from(ALL_PLACES), value=JSON)
 def test_any_value_at_any_place_of_a_signed_statement_is_foreseen(place, value):
     predicate_type, path = place
