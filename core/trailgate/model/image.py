@@ -16,6 +16,8 @@ _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _MAX_NAME = 255
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}")
+_DOCKER_HUB = ("docker.io", "index.docker.io")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,12 @@ class ImageReference:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read an image string of a Pod spec; raises ``MalformedError``."""
+        """Read an image string of a Pod spec; raises ``MalformedError``.
+
+        Also refused, because runtimes and registries read them in more than one way:
+        a bare image id, and a host that only its capitals tell from a path, or from
+        Docker Hub.
+        """
         rest, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         head, slash, tail = rest.rpartition("/")
@@ -52,9 +59,11 @@ class ImageReference:
             "." in first or ":" in first or first == "localhost" or first.lower() != first
         ):
             registry, repository = first.lower(), remainder
+            if registry != first and (registry in _DOCKER_HUB or not set(registry) & set(".:")):
+                raise MalformedError(f"got registry {first[:80]!r}, expected it in lower case")
         else:
             registry, repository = "docker.io", path
-        if registry in ("docker.io", "index.docker.io"):
+        if registry in _DOCKER_HUB:
             registry = "docker.io"
             if "/" not in repository:
                 repository = f"library/{repository}"
@@ -62,7 +71,11 @@ class ImageReference:
             raise MalformedError(
                 f"got registry {registry[:80]!r} in image {text[:200]!r}, expected a host"
             )
-        if not _REPOSITORY.fullmatch(repository) or len(repository) > _MAX_NAME:
+        if (
+            not _REPOSITORY.fullmatch(repository)
+            or len(repository) > _MAX_NAME
+            or _IDENTIFIER.fullmatch(text)
+        ):
             raise MalformedError(
                 f"got image {text[:200]!r}, "
                 "expected host/path[:tag][@sha256:digest] with a lower-case path"
