@@ -175,3 +175,63 @@ def claiming_pod(image: str, owner_name: str, owner_uid: str) -> dict[str, Any]:
         },
         "spec": {"containers": [{"name": "web", "image": image}]},
     }
+
+
+def rights() -> list[dict[str, Any]]:
+    """Bind the two processes' rights: as small as they can be."""
+    group = "rbac.authorization.k8s.io"
+
+    def role(name: str, rules: list[dict[str, Any]], namespace: str | None) -> dict[str, Any]:
+        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+        kind = "Role" if namespace else "ClusterRole"
+        return {
+            "apiVersion": f"{group}/v1",
+            "kind": kind,
+            "metadata": metadata,
+            "rules": rules,
+        }
+
+    def binding(name: str, namespace: str | None) -> dict[str, Any]:
+        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+        kind = "Role" if namespace else "ClusterRole"
+        return {
+            "apiVersion": f"{group}/v1",
+            "kind": f"{kind}Binding",
+            "metadata": metadata,
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}],
+            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
+        }
+
+    def rule(api: str, resources: list[str], verbs: list[str], **more: Any) -> dict[str, Any]:
+        return {"apiGroups": [api], "resources": resources, "verbs": verbs, **more}
+
+    cluster_uid = rule("", ["namespaces"], ["get"], resourceNames=["kube-system"])
+    webhook, operator = "trailgate-webhook", "trailgate-operator"
+    return [
+        role(
+            webhook,
+            [
+                cluster_uid,
+                rule("trailgate.dev", ["deploypolicies"], ["get", "list", "watch"]),
+                rule("", ["pods", "replicationcontrollers"], ["get"]),
+                rule(
+                    "apps",
+                    ["deployments", "statefulsets", "daemonsets", "replicasets"],
+                    ["get"],
+                ),
+                rule("batch", ["jobs", "cronjobs"], ["get"]),
+            ],
+            None,
+        ),
+        binding(webhook, None),
+        role(webhook, [rule("trailgate.dev", ["admissions"], ["create"])], SYSTEM),
+        binding(webhook, SYSTEM),
+        role(operator, [cluster_uid], None),
+        binding(operator, None),
+        role(
+            operator,
+            [rule("trailgate.dev", ["admissions"], ["get", "list", "watch", "delete"])],
+            SYSTEM,
+        ),
+        binding(operator, SYSTEM),
+    ]

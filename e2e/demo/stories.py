@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from e2e.demo import manifests
-from e2e.demo.pipeline import ALICE, BOB
+from e2e.demo.pipeline import ALICE
 from e2e.demo.world import World
-
-_CODE = re.compile(r"^- \S+: (\w+)$|: (\w+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,8 @@ def bad_evidence(world: World) -> None:
 
     def failing(image: str, since: str, number: int) -> None:
         good(image, since, number, "tests")
-        world.break_tests(lambda: pipeline.tests(image, run=number, commit=repository.head))
+        with world.broken_tests():
+            pipeline.tests(image, run=number, commit=repository.head)
 
     def other_commit(image: str, since: str, number: int) -> None:
         good(image, since, number, "tests")
@@ -255,8 +253,7 @@ def configuration_only(world: World, shipped: Release) -> None:
         world, "the pipeline's configuration change is admitted",
         apply(world, "deployer", [manifests.deployment(shipped.image, env={"CURRENCY": "USD"})]),
     )  # fmt: skip
-    world.wait_until_recorded()
-    world.ask_the_ledger(shipped)
-
-
-_ = BOB
+    narrator.expect(
+        "the recorder empties the spool", "0 Admissions", f"{world.spooled()} Admissions",
+        met=world.wait_until_recorded(),
+    )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,7 +15,6 @@ from trailgate.ledger.people import Vault
 from trailgate.ledger.record import (
     Context,
     GapCause,
-    Kind,
     Position,
     RecordError,
     commit,
@@ -33,9 +32,7 @@ from trailgate.ledger.spool import (
 from trailgate.ledger.store import Entry
 from trailgate.model.digest import Digest
 from trailgate_kube.spool import Stored
-
-Returns = Callable[[Mapping[str, Any]], int | None]
-"""Of an admitted claim: the index of the entry whose images it goes back to, or None."""
+from trailgate_operator.returns import ImageHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,19 @@ class Desk:
     keys: Keys
     context: Context
     vault: Vault
-    returns: Returns = lambda _claim: None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """When a page of the spool is looked at, and what is there before it."""
+
+    now: datetime
+    size: int
+    """Of the ledger: the index that the first new entry will have."""
+    history: ImageHistory
+    """Ahead of the durable one; what is taken is noted in it."""
+    held: frozenset[str] = frozenset()
+    """Processes that an earlier page of the same list held back."""
 
 
 @dataclass(slots=True)
@@ -62,14 +71,14 @@ class Intake:
     """What one page of the spool comes to: one transaction, then deletions."""
 
     entries: list[Entry] = field(default_factory=list)
-    claims: list[Mapping[str, Any]] = field(default_factory=list)
-    """Of the entries, in the same order."""
     last: dict[str, Last] = field(default_factory=dict)
     """Positions to keep in the same transaction, by boot: those that changed."""
     remove: list[Stored] = field(default_factory=list)
     """What may go once the entries are durable."""
     left: dict[str, str] = field(default_factory=dict)
     """Name of each Admission that stays where it is, and why."""
+    told: list[Entry] = field(default_factory=list)
+    """Gaps about what stays in the spool. They are told at every look, and stored once."""
     held: set[str] = field(default_factory=set)
     """Processes whose later batches wait for one that can't be taken now."""
 
@@ -82,18 +91,19 @@ class _Opened:
 
 
 def take(
-    stored: Sequence[Stored], last: Mapping[str, Last], desk: Desk, now: datetime,
-    held: frozenset[str] = frozenset(),
-) -> Intake:  # fmt: skip
+    stored: Sequence[Stored],
+    last: Mapping[str, Last],
+    desk: Desk,
+    view: View,
+) -> Intake:
     """Work out what one page of a consistent list of the spool adds to the ledger.
 
     A batch that only our own configuration keeps us from reading (a key that we don't
     have, a newer form of claim) holds its process's later ones back, and stays: nothing
     is recorded around it. One that was tampered with is told as a ``gap``, and stays
-    too: it is evidence. Everything else is recorded and may then be removed. ``held``
-    are processes that an earlier page of the same list held back.
+    too: it is evidence. Everything else is recorded and may then be removed.
     """
-    work = _Work(desk, now, Intake(held=set(held)))
+    work = _Work(desk, view, Intake(held=set(view.held)))
     for item in stored:
         work.open(item)
     intake = work.intake
@@ -101,8 +111,7 @@ def take(
     for step in follow(last, batches).steps:
         if isinstance(step, Missing):
             if step.boot not in intake.held:
-                key = f"missing/{step.boot}/{step.first}-{step.last}"
-                work.gap(GapCause.BATCHES_MISSING, key, step)
+                work.missing(step)
         elif isinstance(step, Forked):
             work.forked(step.batch)
         elif isinstance(step, Repeated):
@@ -117,7 +126,7 @@ class _Work:
     """One page on its way into an intake."""
 
     desk: Desk
-    now: datetime
+    view: View
     intake: Intake
     opened: dict[str, _Opened] = field(default_factory=dict)
 
@@ -134,55 +143,67 @@ class _Work:
             self.intake.held.add(item.name.rpartition("-")[0])
         except SpoolError as error:
             self.intake.left[item.name] = str(error)
-            self.gap(GapCause.BATCH_UNREADABLE, f"unreadable/{item.uid}")
+            key = f"unreadable/{item.uid}"
+            self.intake.told.append(self._gap(GapCause.BATCH_UNREADABLE, key, None))
         else:
             self.opened[item.name] = _Opened(item, batch, claims)
 
     def record(self, one: _Opened) -> None:
         """Add a batch's claims, all of them or none."""
-        link, entries = one.batch.link, []
+        link, entries, history = one.batch.link, [], self.view.history.ahead()
         try:
             for index, claim in enumerate(one.claims):
                 position = Position(link.boot, link.seq, index)
                 key = f"claim/{link.boot}/{link.seq}/{index}"
-                entries.append(self._entry(claim, key, position))
+                entries.append(self._entry(claim, key, position, history.returns_to(claim)))
+                history.admitted(
+                    self.view.size + len(self.intake.entries) + len(entries) - 1, claim
+                )
         except RecordError as error:
             self.intake.left[one.stored.name] = str(error)
             self.intake.held.add(link.boot)
             return
+        history.keep()
         self.intake.entries += entries
-        self.intake.claims += one.claims
         ended = one.batch.kind is BatchKind.ENDED
         self.intake.last[link.boot] = Last(link.seq, one.batch.digest, ended)
         self.intake.remove.append(one.stored)
+
+    def missing(self, missing: Missing) -> None:
+        """Tell of numbers that never came."""
+        key = f"missing/{missing.boot}/{missing.first}-{missing.last}"
+        self.intake.entries.append(self._gap(GapCause.BATCHES_MISSING, key, missing))
 
     def forked(self, batch: Batch) -> None:
         """Tell of a batch that doesn't follow; it stays."""
         item, link = self.opened[batch.name].stored, batch.link
         at = Missing(link.boot, link.seq, link.seq)
-        self.gap(GapCause.CHAIN_FORKED, f"forked/{item.uid}", at)
+        self.intake.told.append(self._gap(GapCause.CHAIN_FORKED, f"forked/{item.uid}", at))
         self.intake.left[item.name] = "it does not follow from the batch before it"
 
-    def gap(self, cause: GapCause, key: str, missing: Missing | None = None) -> None:
-        """Add an entry that says what is missing."""
+    def _gap(self, cause: GapCause, key: str, missing: Missing | None) -> Entry:
         claim = gap(
             self.desk.context,
-            self.now,
+            self.view.now,
             cause,
             count=missing.count if missing else None,
             boot=missing.boot if missing else None,
             first_seq=missing.first if missing else None,
             last_seq=missing.last if missing else None,
         )
-        self.intake.entries.append(self._entry(claim, key, None))
-        self.intake.claims.append(claim)
+        return self._entry(claim, key, None, None)
 
-    def _entry(self, claim: Mapping[str, Any], key: str, position: Position | None) -> Entry:
-        returns_to = self.desk.returns(claim) if claim.get("kind") == Kind.ADMITTED else None
+    def _entry(
+        self,
+        claim: Mapping[str, Any],
+        key: str,
+        position: Position | None,
+        returns_to: int | None,
+    ) -> Entry:
         record, rows = commit(
             claim,
             self.desk.vault,
-            recorded_at=self.now,
+            recorded_at=self.view.now,
             position=position,
             returns_to=returns_to,
         )

@@ -117,10 +117,10 @@ async def _serve(configuration: Configuration, kubeconfig: Path | None, metrics:
         with SqliteStore(configuration.ledger, log_key, known=known) as store:
             history = ImageHistory.read(store.records())
             vault = Vault(store.disclosures(_SUBJECTS))
-            desk = Desk(keys, context, vault, history.returns_to)
+            desk = Desk(keys, context, vault)
+            _announce(store, desk, ControlState.STARTED, log_key.name)
             spool = AdmissionReader(kube, kube, configuration.namespace)
             recorder = Recorder(spool, store, desk, history, metrics, known=configuration.known)
-            _announce(store, desk, ControlState.STARTED, log_key.name)
             _log.info("recording into %s, %s", configuration.ledger, log_key.name)
             try:
                 await _run(recorder, configuration.namespace, stop)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from trailgate.ledger.store import Entry
 
 
 class Metrics:
@@ -61,9 +64,9 @@ class Metrics:
             age = 0.0
         self.oldest.set(max(age, 0.0))
 
-    def appended(self, kinds: Sequence[str], size: int, seconds: float) -> None:
-        """Take note of one durable append."""
-        for kind in kinds:
-            self.entries.labels(kind=kind).inc()
+    def appended(self, entries: Sequence[Entry], size: int, seconds: float) -> None:
+        """Take note of one durable append and its new entries."""
+        for entry in entries:
+            self.entries.labels(kind=orjson.loads(entry.record)["kind"]).inc()
         self.size.set(size)
         self.append_seconds.observe(seconds)

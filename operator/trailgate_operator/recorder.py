@@ -18,11 +18,11 @@ from pathlib import Path
 
 from trailgate.ledger.chain import Last
 from trailgate.ledger.errors import LedgerUnavailableError
-from trailgate.ledger.known import write_known
+from trailgate.ledger.known import size_of, write_known
 from trailgate.ledger.store import LedgerStore
 from trailgate_kube.errors import GoneError, KubeError
 from trailgate_kube.spool import AdmissionReader, Stored
-from trailgate_operator.intake import Desk, Intake, take
+from trailgate_operator.intake import Desk, Intake, View, take
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.returns import ImageHistory
 
@@ -57,6 +57,7 @@ class Recorder:
         self._history, self._metrics, self._known = history, metrics, known
         self._clock = clock
         self._wake = asyncio.Event()
+        self._size = size_of(store)
         self._last = {
             name.removeprefix(_POSITION): Last.from_bytes(content)
             for name, content in store.positions().items()
@@ -109,8 +110,11 @@ class Recorder:
                 async for page in pages:
                     waiting += len(page)
                     oldest = min([one.created for one in page if one.created] + [oldest or "~"])
-                    intake = take(page, self._last, self._desk, self._clock(), held)
+                    history = self._history.ahead()
+                    view = View(self._clock(), self._size, history, held)
+                    intake = take(page, self._last, self._desk, view)
                     made += await self._append(intake)
+                    history.keep()
                     await self._remove(intake.remove)
                     left |= intake.left
                     held = frozenset(intake.held)
@@ -122,21 +126,20 @@ class Recorder:
         return made
 
     async def _append(self, intake: Intake) -> int:
-        if not intake.entries:
+        """Append durably; returns how many entries are new."""
+        entries = [*intake.entries, *intake.told]
+        if not entries:
             return 0
         positions = {f"{_POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
         started = time.monotonic()
-        indices = await asyncio.wrap_future(self._store.submit(intake.entries, positions=positions))
-        self._metrics.appended(
-            [str(claim["kind"]) for claim in intake.claims], max(indices) + 1,
-            time.monotonic() - started,
-        )  # fmt: skip
+        indices = await asyncio.wrap_future(self._store.submit(entries, positions=positions))
+        new = [entry for entry, at in zip(entries, indices, strict=True) if at >= self._size]
         self._last.update(intake.last)
-        for index, claim in zip(indices, intake.claims, strict=True):
-            self._history.admitted(index, claim)
-        if self._known is not None:
+        self._size += len(new)
+        self._metrics.appended(new, self._size, time.monotonic() - started)
+        if new and self._known is not None:
             write_known(self._known, self._store.checkpoint())
-        return len(indices)
+        return len(new)
 
     async def _remove(self, stored: list[Stored]) -> None:
         """Delete what is durable now; what can't be deleted is recognised the next time."""

@@ -15,7 +15,8 @@ _MARK = b'"kind":"admitted"'
 class ImageHistory:
     """The image sets of every object's admissions, by object uid, newest last."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: ImageHistory | None = None) -> None:
+        self._before = before
         self._sets: dict[str, dict[str, int]] = {}
 
     @classmethod
@@ -23,34 +24,55 @@ class ImageHistory:
         """Build it from the ledger's records, in order from index 0."""
         history = cls()
         for index, record in enumerate(records):
-            if _MARK in record:  # most records of a busy cluster are; the rest isn't parsed
+            if _MARK in record:  # the others aren't parsed
                 history.admitted(index, orjson.loads(record))
         return history
 
+    def ahead(self) -> ImageHistory:
+        """Give a view to note in what is not durable yet: ``keep`` it, or drop it."""
+        return ImageHistory(self)
+
+    def keep(self) -> None:
+        """Put what was noted ahead into the history that it was ahead of."""
+        if self._before is not None:
+            self._before.adopt(self._sets)
+            self._sets = {}
+
+    def adopt(self, sets: Mapping[str, dict[str, int]]) -> None:
+        """Take over what a view ahead noted."""
+        self._sets.update(sets)
+
     def admitted(self, index: int, record: Mapping[str, Any]) -> None:
         """Note an admitted entry (or its claim); other kinds are ignored."""
-        key = _uid(record)
-        images = image_set(record) if key else None
-        if key and images:
-            sets = self._sets.setdefault(key, {})
-            sets.pop(images, None)  # the newest index, and the newest place in the order
-            sets[images] = index
+        uid, images = _identify(record)
+        if uid is None or images is None:
+            return
+        sets = dict(self.of(uid))
+        sets.pop(images, None)  # the newest index, and the newest place in the order
+        sets[images] = index
+        self._sets[uid] = sets
 
     def returns_to(self, claim: Mapping[str, Any]) -> int | None:
         """Give the entry whose images an admitted claim goes back to.
 
         None where its images are new, or just the ones that run already.
         """
-        key = _uid(claim)
-        images = image_set(claim) if key else None
-        sets = self._sets.get(key or "", {})
+        uid, images = _identify(claim)
+        sets = self.of(uid or "")
         if images is None or images not in sets or next(reversed(sets)) == images:
             return None
         return sets[images]
 
+    def of(self, uid: str) -> Mapping[str, int]:
+        """Give an object's image sets and the newest index of each, newest last."""
+        if uid in self._sets or self._before is None:
+            return self._sets.get(uid, {})
+        return self._before.of(uid)
 
-def _uid(record: Mapping[str, Any]) -> str | None:
+
+def _identify(record: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Of an admitted record: its object's uid, and which images it has."""
     if record.get("kind") != Kind.ADMITTED:
-        return None
+        return None, None
     uid = record.get("object", {}).get("uid")
-    return uid if isinstance(uid, str) else None
+    return (uid, image_set(record)) if isinstance(uid, str) else (None, None)

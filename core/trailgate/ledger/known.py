@@ -69,3 +69,11 @@ def check_known(ledger: LedgerReader, signed: str, key: VerifierKey) -> None:
             f"the first {known.size} entries have root {root.hex()}, "
             f"the known checkpoint says {known.root.hex()}: the history was rewritten"
         )
+
+
+def size_of(ledger: LedgerReader) -> int:
+    """Return how many entries a ledger's newest checkpoint says it has (``LedgerError``)."""
+    try:
+        return checkpoint.read(ledger.checkpoint()).size
+    except TlogError as error:
+        raise LedgerError(f"the ledger's newest checkpoint can't be read: {error}") from error
