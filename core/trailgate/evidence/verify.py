@@ -146,8 +146,11 @@ def _envelope(artifact: Artifact) -> tuple[dsse.Envelope, str | None]:
 
 
 def _signer(signed: _Envelope, keys: Sequence[PublicKey]) -> Signer:
-    """Find the trusted key that made the signature; the hint only explains a refusal."""
-    for key in keys:
+    """Find the trusted key that made the signature.
+
+    The hint says which to try first and explains a refusal; it decides nothing.
+    """
+    for key in sorted(keys, key=lambda key: key.fingerprint != signed.hint):
         if verifies(key, signed.signature, signed.message):
             return Signer(key.fingerprint)
     named = next((key for key in keys if key.fingerprint == signed.hint), None)

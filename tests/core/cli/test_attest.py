@@ -334,3 +334,29 @@ def test_a_record_that_is_wrong(workbench, tmp_path, changes, said):
 @pytest.mark.registry
 def test_a_change_names_its_verifier(workbench, tmp_path):
     assert attest(workbench, "change", "--file", record_file(tmp_path)).exit_code == 2
+
+
+def fake_git(directory, script, monkeypatch):
+    path = directory / "bin" / "git"
+    path.parent.mkdir()
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{path.parent}:/usr/bin:/bin")
+
+
+def test_a_checkout_of_somebody_else_says_how_to_trust_it(tmp_path, monkeypatch):
+    fake_git(tmp_path, "echo 'fatal: detected dubious ownership' >&2; exit 128", monkeypatch)
+    with pytest.raises(InputError, match=r"safe\.directory"):
+        checkouts.inspect(tmp_path)
+
+
+def test_a_git_that_hangs_is_given_up(tmp_path, monkeypatch):
+    fake_git(tmp_path, "exec sleep 30", monkeypatch)
+    monkeypatch.setattr(checkouts, "_SECONDS", 0.2)
+    with pytest.raises(InputError, match="timed out"):
+        checkouts.inspect(tmp_path)
+
+
+def test_without_git_flags_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checkouts.inspect(tmp_path) is None

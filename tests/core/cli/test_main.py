@@ -157,3 +157,12 @@ def test_a_full_disk_is_no_verdict():
     assert done.returncode == ExitCode.UNDETERMINED
     assert os.strerror(errno.ENOSPC).encode() in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_completion_knows_the_nouns():
+    environment = {
+        "COMP_WORDS": "trailgate att",
+        "COMP_CWORD": "1",
+        "_TRAILGATE_COMPLETE": "bash_complete",
+    }
+    assert run(env=environment, prog_name="trailgate").stdout == "plain,attest\n"
