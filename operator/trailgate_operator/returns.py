@@ -63,7 +63,7 @@ class ImageHistory:
             return None
         return sets[images]
 
-    def of(self, uid: str) -> Mapping[str, int]:
+    def of(self, uid: str) -> dict[str, int]:
         """Give an object's image sets and the newest index of each, newest last."""
         if uid in self._sets or self._before is None:
             return self._sets.get(uid, {})
