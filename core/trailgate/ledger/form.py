@@ -13,10 +13,10 @@ A claim or record is one plain JSON object. Three of its members belong to the f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 from trailgate.model.canonical import canonical, fingerprint
 from trailgate.model.errors import MalformedError, TrailgateError
@@ -260,21 +260,45 @@ def check_form(record: Mapping[str, Any]) -> tuple[str, ...]:
     For the verifier: a JSON Schema can't say that nulls and ``absent`` match, that
     references point somewhere, or that nobody is listed twice.
     """
+    try:
+        canonical(dict(record))
+    except MalformedError as error:
+        return (f": {error}",)
     if record.get("schema") != SCHEMA:
-        return (f"/schema: got {record.get('schema')!r}, expected {SCHEMA!r}",)
+        return (f"/schema: got {str(record.get('schema'))[:80]!r}, expected {SCHEMA!r}",)
     people, texts, absent = (record.get(name) for name in ("people", "texts", "absent"))
-    if not isinstance(people, list) or not isinstance(texts, list) or not isinstance(absent, dict):
-        return ("/people, /texts, /absent: expected two arrays and an object",)
+    if not _is_list_of(people, _is_person) or not _is_list_of(texts, _is_text):
+        return ("/people, /texts: expected an array of persons and one of strings",)
+    if not isinstance(absent, dict) or not isinstance(record.get("shortened"), dict):
+        return ("/absent, /shortened: expected two objects",)
     found = list(_walk({k: v for k, v in record.items() if k not in ("absent", "shortened")}, ""))
     nulls = {pointer for pointer, value in found if value is None}
     problems = [f"{pointer}: null without a reason" for pointer in sorted(nulls - set(absent))]
     problems += [f"{pointer}: a reason for what isn't null" for pointer in set(absent) - nulls]
-    codes = {code.value for code in Absence}
+    codes = [code.value for code in Absence]
     problems += [f"{pointer}: unknown reason" for pointer in absent if absent[pointer] not in codes]
     problems += _bad_references(found, len(people), len(texts))
-    ids = [person.get("id") if isinstance(person, dict) else None for person in people]
+    ids = [person["id"] for person in people]
     problems += [f"/people: {one} is listed twice" for one in set(ids) if ids.count(one) > 1]
     return tuple(problems)
+
+
+def _is_list_of(value: Any, is_one: Callable[[Any], bool]) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and all(map(is_one, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_person(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"id", "issuer", "login", "name", "bot"}
+        and isinstance(value["id"], str)
+        and isinstance(value["bot"], bool)
+        and all(isinstance(value[n], str | None) for n in ("issuer", "login", "name"))
+    )
 
 
 def _bad_references(found: list[tuple[str, Any]], people: int, texts: int) -> list[str]:

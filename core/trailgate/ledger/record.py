@@ -93,8 +93,8 @@ def commit(
     the change goes back to images that ran before. Raises ``RecordError`` for a claim
     whose form is wrong, ``RecordTooLargeError`` for a record that doesn't fit.
     """
-    problems = check_form(claim)
-    if problems or {"recordedAt", "spool"} & set(claim):
+    problems = check_form(claim) + _not_a_claim(claim)
+    if problems:
         raise RecordError(f"got a claim that can't be recorded: {'; '.join(problems[:3])}")
     people, texts, rows = commit_people(claim, vault)
     record = {**claim, "people": people, "texts": texts, "absent": dict(claim["absent"])}
@@ -112,6 +112,19 @@ def commit(
         _mark_return(record, returns_to)
     encode(record)
     return record, rows
+
+
+def _not_a_claim(claim: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say what of a claim the recorder couldn't add to."""
+    problems = [f"/{name}: is the recorder's" for name in ("recordedAt", "spool") if name in claim]
+    kind, change = claim.get("kind"), claim.get("change")
+    if kind not in list(Kind):
+        problems.append(f"/kind: got {str(kind)[:80]!r}, expected one of {', '.join(Kind)}")
+    if kind == Kind.ADMITTED and (
+        not isinstance(change, dict) or "class" not in change or "returnsTo" in change
+    ):
+        problems.append("/change: expected an object with a class, and nothing of the recorder's")
+    return tuple(problems)
 
 
 def _mark_return(record: dict[str, Any], returns_to: int | None) -> None:

@@ -808,6 +808,36 @@ def _broken(change):
     return claim
 
 
+def _deep():
+    value = []
+    for _ in range(900):
+        value = [value]
+    return value
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["person", "text", "id", "class", "x"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(member=st.sampled_from(sorted(ex.claims()["admitted"])), value=_JSON)
+def test_no_claim_crashes_the_recorder(member, value):
+    claim = claim_of(ex.release()) | {member: value}
+    try:
+        record = committed(claim)
+    except rec.RecordError:
+        return
+    assert rec.check_form(record) == ()
+
+
 @pytest.mark.parametrize(
     "claim",
     [
@@ -824,6 +854,19 @@ def _broken(change):
         _broken(lambda claim: claim["texts"].append("nobody refers to it")),
         _broken(lambda claim: claim.update(people={})),
         _broken(lambda claim: claim["change"].update(lastPusher={"person": -1})),
+        _broken(lambda claim: claim["people"][0].pop("id")),
+        _broken(lambda claim: claim["people"][0].update(id=1001)),
+        _broken(lambda claim: claim["people"][0].update(email="alice@acme.example")),
+        _broken(lambda claim: claim["people"][0].update(bot="no")),
+        _broken(lambda claim: claim.update(texts=[*claim["texts"][:-1], 7])),
+        _broken(lambda claim: claim.pop("shortened")),
+        _broken(lambda claim: claim.update(kind="attested")),
+        _broken(lambda claim: claim.pop("change")),
+        _broken(lambda claim: claim["change"].update(returnsTo=3)),
+        _broken(lambda claim: claim["change"].pop("class")),
+        _broken(lambda claim: claim.update(enforced=0.5)),
+        _broken(lambda claim: claim.update(environment="\ud800")),
+        _broken(lambda claim: claim.update(environment=_deep())),
     ],
 )
 def test_a_claim_of_another_form_is_not_recorded(claim):
