@@ -23,6 +23,8 @@ REASONS_PAGE = "https://trailgate.dev/reasons/"
 _MAX_ANNOTATION = 1024
 _SHORT_DIGEST = len("sha256:") + 12
 _REQUEST = "request"
+# What our own texts use beside ASCII; and the escape character itself.
+_PLAIN = {"\u2026": "...", "\u2013": "-", "\u2019": "'", "\\": "\\\\"}
 
 
 def message(request: AdmissionRequest, decision: Decision) -> str:
@@ -109,7 +111,7 @@ def ascii_line(text: str, limit: int, *, mark: str = "...") -> str:
 
 
 def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii") if char != "\\" else "\\\\"
+    return _PLAIN.get(char) or char.encode("unicode_escape").decode("ascii")
 
 
 def _by_subject(findings: Iterable[Finding]) -> list[tuple[str | None, list[Finding]]]:

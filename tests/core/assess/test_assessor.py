@@ -1,0 +1,566 @@
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.core.assess.support import (
+    DEPLOYER,
+    IMAGE,
+    LAPTOP,
+    OTHER,
+    FactsTwin,
+    OwnersTwin,
+    assessor,
+    codes,
+    controller,
+    edited,
+    good,
+    owned_by,
+    request,
+    workload,
+)
+from tests.core.policy import builders
+from trailgate.assess.images import (
+    CRON_JOB,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    REPLICA_SET,
+    STATEFUL_SET,
+    WORKLOADS,
+)
+from trailgate.model.admission import Kind, Operation
+from trailgate.model.assessment import ChangeClass
+from trailgate.model.canonical import fingerprint
+from trailgate.model.decision import Mode
+from trailgate.model.digest import Digest
+from trailgate.model.evidence import Unavailable, UnresolvedTag
+from trailgate.model.image import ImageReference
+from trailgate.model.reason import Reason
+
+KINDS = sorted(WORKLOADS, key=str)
+RS_CONTROLLER = controller("replicaset-controller")
+DEPLOYMENT_CONTROLLER = controller("deployment-controller")
+
+
+def unavailable(text: str = IMAGE) -> Unavailable:
+    return Unavailable(ImageReference.parse(text), "registry.example: no connection")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+class TestRoot:
+    async def test_good_evidence_by_a_listed_caller_is_admitted(self, kind):
+        found = await assessor().assess(request(workload(kind)))
+        assert found.decision.allowed
+        assert found.change_class is ChangeClass.ROOT
+        assert found.message == ""
+        assert found.recorded
+        assert found.spec_digest == fingerprint(workload(kind)["spec"])
+        assert (found.delta, found.previous) == (("",), None)
+        assert found.changed_images == {IMAGE}
+        assert found.decided_at == builders.NOW
+
+    async def test_no_evidence_is_denied(self, kind):
+        facts = FactsTwin({IMAGE: replace(good(), statements=())})
+        found = await assessor(facts=facts).assess(request(workload(kind)))
+        assert not found.decision.allowed
+        assert "SignatureMissing" in codes(found)
+        assert "SignatureMissing" in found.message
+
+    async def test_one_bad_image_of_two_is_denied(self, kind):
+        facts = FactsTwin({IMAGE: good(), OTHER: replace(good(OTHER), statements=())})
+        found = await assessor(facts=facts).assess(request(workload(kind, IMAGE, OTHER)))
+        assert not found.decision.allowed
+        assert {f.image for f in found.decision.denying} == {OTHER}
+
+    async def test_unlisted_caller_is_denied(self, kind):
+        found = await assessor().assess(request(workload(kind), caller=LAPTOP))
+        assert codes(found) == ["CallerNotAllowed"]
+        assert not found.decision.allowed
+
+    async def test_unreadable_spec_is_denied(self, kind):
+        for broken, code in (({}, {"NoImagesFound", "Malformed"}), (None, {"Malformed"})):
+            item = edited(workload(kind), spec=broken)
+            found = await assessor().assess(request(item))
+            assert not found.decision.allowed
+            assert set(codes(found)) <= code
+            assert codes(found)
+
+    async def test_dry_run_is_decided_and_not_recorded(self, kind):
+        found = await assessor().assess(request(workload(kind), dry_run=True))
+        assert found.decision.allowed
+        assert not found.recorded
+        found = await assessor().assess(request(workload(kind), dry_run=True, caller=LAPTOP))
+        assert not found.decision.allowed
+
+
+async def test_every_container_class_is_asked_about():
+    pod = workload(POD)
+    pod["spec"] |= {
+        "initContainers": [{"name": "i", "image": "ghcr.io/acme/web:init"}],
+        "volumes": [{"name": "v", "image": {"reference": "ghcr.io/acme/web:volume"}}],
+    }
+    facts = FactsTwin({IMAGE: good()})
+    found = await assessor(facts=facts).assess(request(pod))
+    assert {f.image for f in found.decision.denying} == {
+        "ghcr.io/acme/web:init", "ghcr.io/acme/web:volume",
+    }  # fmt: skip
+
+
+async def test_an_ephemeral_container_is_asked_about_and_callers_apply():
+    old = workload(POD)
+    new = edited(old, spec__ephemeralContainers=[{"name": "debug", "image": "docker.io/evil"}])
+    asked = request(new, old, subresource="ephemeralcontainers")
+    found = await assessor().assess(asked)
+    assert codes(found) == ["NoPolicyForImage"]
+    assert not found.decision.allowed
+    good_image = edited(old, spec__ephemeralContainers=[{"name": "debug", "image": OTHER}])
+    found = await assessor().assess(replace(asked, object=good_image, caller=LAPTOP))
+    assert codes(found) == ["CallerNotAllowed"]
+    found = await assessor().assess(replace(asked, object=good_image))
+    assert found.decision.allowed
+    assert found.recorded
+    assert found.delta == ("/spec/ephemeralContainers",)
+    assert found.changed_images == {OTHER}
+
+
+async def test_an_update_says_what_changed_and_what_was():
+    old = workload(DEPLOYMENT)
+    new = edited(old, spec__template__spec__containers__0__image=OTHER)
+    found = await assessor().assess(request(new, old))
+    assert found.decision.allowed
+    assert found.delta == ("/spec/template/spec/containers/0/image",)
+    assert found.changed_images == {OTHER}
+    assert found.previous is not None
+    assert found.previous.images == (IMAGE,)
+    assert found.previous.spec_digest == fingerprint(old["spec"])
+    assert found.spec_digest == fingerprint(new["spec"])
+
+
+async def test_only_configuration_changed_has_no_changed_image():
+    old = workload(DEPLOYMENT)
+    new = edited(old, spec__template__spec__containers__0__env=[{"name": "A", "value": "s3cret"}])
+    found = await assessor().assess(request(new, old))
+    assert found.changed_images == frozenset()
+    assert found.delta == ("/spec/template/spec/containers/0/env",)
+    assert "s3cret" not in repr((found.delta, found.message, found.warnings))
+
+
+async def test_the_laptop_may_not_change_the_signed_images_environment():
+    old = workload(DEPLOYMENT)
+    new = edited(old, spec__template__spec__containers__0__env=[{"name": "A", "value": "b"}])
+    found = await assessor().assess(request(new, old, caller=LAPTOP))
+    assert codes(found) == ["CallerNotAllowed"]
+
+
+class TestNotAsked:
+    async def test_no_delta_asks_nobody_and_is_not_recorded(self):
+        facts = FactsTwin()
+        old = workload(DEPLOYMENT)
+        new = edited(old, metadata__labels={"team": "shop"})
+        found = await assessor(facts=facts).assess(request(new, old, caller=LAPTOP))
+        assert found.decision.allowed
+        assert found.change_class is ChangeClass.NO_DELTA
+        assert not found.recorded
+        assert facts.asked == []
+        assert [p.name for p in found.decision.policies] == ["production"]
+
+    async def test_scaling_is_allowed_and_recorded(self):
+        facts = FactsTwin()
+        old = workload(DEPLOYMENT)
+        found = await assessor(facts=facts).assess(
+            request(edited(old, spec__replicas=5), old, caller=LAPTOP)
+        )
+        assert (found.decision.allowed, found.recorded) == (True, True)
+        assert found.change_class is ChangeClass.SCALE
+        assert found.delta == ("/spec/replicas",)
+        assert facts.asked == []
+
+    async def test_scaling_with_anything_else_is_asked_about(self):
+        old = workload(DEPLOYMENT)
+        new = edited(old, spec__replicas=5, spec__paused=True)
+        found = await assessor().assess(request(new, old, caller=LAPTOP))
+        assert codes(found) == ["CallerNotAllowed"]
+
+    async def test_deletion_is_recorded_never_verified(self):
+        facts = FactsTwin()
+        old = workload(DEPLOYMENT)
+        asked = request(None, old, operation=Operation.DELETE, caller=LAPTOP)
+        found = await assessor(facts=facts).assess(asked)
+        assert (found.decision.allowed, found.recorded) == (True, True)
+        assert facts.asked == []
+        assert found.spec_digest is None
+        assert found.previous is not None
+        assert found.previous.images == (IMAGE,)
+
+    async def test_deletion_is_denied_where_the_policy_says_so(self):
+        callers = {"serviceAccounts": ["shop/deployer"], "delete": "Deny"}
+        guarded = builders.policy(callers=callers)
+        asked = request(None, workload(DEPLOYMENT), operation=Operation.DELETE, caller=LAPTOP)
+        found = await assessor(guarded).assess(asked)
+        assert codes(found) == ["CallerNotAllowed"]
+        assert (await assessor(guarded).assess(replace(asked, caller=DEPLOYER))).decision.allowed
+        child = edited(workload(POD), metadata__ownerReferences=owned_by(workload(REPLICA_SET)))
+        asked = request(
+            None, child, operation=Operation.DELETE, caller=controller("generic-garbage-collector")
+        )
+        assert (await assessor(guarded).assess(asked)).decision.allowed
+
+    async def test_an_unreadable_object_can_still_be_deleted(self):
+        for old in ({"metadata": {}}, edited(workload(DEPLOYMENT), spec={"x": 1.5}), None):
+            asked = request(None, old, operation=Operation.DELETE, kind=DEPLOYMENT)
+            assert (await assessor().assess(asked)).decision.allowed
+
+    async def test_a_forged_mirror_is_denied(self):
+        pod = workload(POD, annotations={"kubernetes.io/config.mirror": "x"})
+        found = await assessor().assess(request(pod))
+        assert codes(found) == ["CallerNotAllowed"]
+        assert not found.decision.allowed
+
+    async def test_another_kind_is_for_listed_callers(self):
+        item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {}}
+        assert (await assessor().assess(request(item))).decision.allowed
+        found = await assessor().assess(request(item, caller=LAPTOP))
+        assert codes(found) == ["CallerNotAllowed"]
+        assert not found.decision.allowed
+
+
+class TestChild:
+    deployment = workload(DEPLOYMENT)
+    replicaset = workload(REPLICA_SET, ownerReferences=owned_by(deployment))
+    pod = workload(POD, ownerReferences=owned_by(replicaset))
+
+    async def test_a_rollout_is_carried_out_without_reading_anything(self):
+        facts, owners = FactsTwin({IMAGE: good()}), OwnersTwin()
+        gate = assessor(facts=facts, owners=owners)
+        for item, caller in (
+            (self.deployment, DEPLOYER),
+            (self.replicaset, DEPLOYMENT_CONTROLLER),
+            (self.pod, RS_CONTROLLER),
+        ):
+            found = await gate.assess(request(item, caller=caller))
+            assert found.decision.allowed
+        assert found.change_class is ChangeClass.CHILD
+        assert not found.recorded
+        assert owners.asked == []
+
+    async def test_a_cold_gate_reads_the_owner_once(self):
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        gate = assessor(owners=owners)
+        for _ in range(3):
+            found = await gate.assess(request(self.pod, caller=RS_CONTROLLER))
+            assert found.decision.allowed
+        assert owners.asked == ["ReplicaSet shop/web"]
+
+    async def test_a_denied_root_teaches_nothing(self):
+        owners = OwnersTwin()
+        gate = assessor(owners=owners)
+        denied = await gate.assess(request(self.deployment, caller=LAPTOP))
+        assert not denied.decision.allowed
+        found = await gate.assess(request(self.replicaset, caller=DEPLOYMENT_CONTROLLER))
+        assert codes(found) == ["OwnerUnverified"]
+
+    async def test_a_dry_run_teaches_nothing(self):
+        gate = assessor()
+        assert (await gate.assess(request(self.deployment, dry_run=True))).decision.allowed
+        found = await gate.assess(request(self.replicaset, caller=DEPLOYMENT_CONTROLLER))
+        assert codes(found) == ["OwnerUnverified"]
+
+    async def test_an_owner_that_is_not_there_is_denied_for_good(self):
+        found = await assessor().assess(request(self.pod, caller=RS_CONTROLLER))
+        assert codes(found) == ["OwnerUnverified"]
+        assert not found.decision.allowed
+        assert not found.decision.retryable
+        assert "uid-ReplicaSet-web" in found.message
+
+    async def test_an_owner_that_cannot_be_read_is_to_be_tried_again(self):
+        found = await assessor(owners=OwnersTwin(down=True)).assess(
+            request(self.pod, caller=RS_CONTROLLER)
+        )
+        assert codes(found) == ["OwnerUnverified"]
+        assert not found.decision.allowed
+        assert found.decision.retryable
+
+    async def test_an_owner_that_does_not_answer_is_to_be_tried_again(self):
+        class Hanging(OwnersTwin):
+            async def owner(self, kind: Kind, namespace: str, name: str) -> Any:
+                await asyncio.Event().wait()
+
+        found = await assessor(owners=Hanging(), budget=0.01).assess(
+            request(self.pod, caller=RS_CONTROLLER)
+        )
+        assert codes(found) == ["OwnerUnverified"]
+        assert found.decision.retryable
+
+    async def test_an_image_that_does_not_verify_is_denied(self):
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        for fact in (replace(good(), statements=()), unavailable()):
+            gate = assessor(facts=FactsTwin({IMAGE: fact}), owners=owners)
+            found = await gate.assess(request(self.pod, caller=RS_CONTROLLER))
+            assert not found.decision.allowed
+
+    async def test_inherited_images_need_their_signature_only(self):
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        only_signed = FactsTwin({IMAGE: good(provenance=None, tests=None, change=None)})
+        gate = assessor(facts=only_signed, owners=owners)
+        assert (await gate.assess(request(self.pod, caller=RS_CONTROLLER))).decision.allowed
+        # The same image by a root needs everything.
+        assert not (await gate.assess(request(workload(POD)))).decision.allowed
+
+    async def test_injected_images_need_everything(self):
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        facts = {IMAGE: good(), OTHER: good(OTHER, provenance=None)}
+        pod = workload(POD, IMAGE, OTHER, ownerReferences=owned_by(self.replicaset))
+        found = await assessor(facts=FactsTwin(dict(facts)), owners=owners).assess(
+            request(pod, caller=RS_CONTROLLER)
+        )
+        assert not found.decision.allowed
+        assert {f.image for f in found.decision.denying} == {OTHER}
+        facts[OTHER] = good(OTHER)
+        found = await assessor(facts=FactsTwin(facts), owners=owners).assess(
+            request(pod, caller=RS_CONTROLLER)
+        )
+        assert found.decision.allowed
+
+    async def test_a_swapped_template_is_denied(self):
+        owners = OwnersTwin()
+        owners.add(self.deployment)
+        evil = edited(self.replicaset, spec__template__spec__containers__0__command=["sh", "-c"])
+        found = await assessor(owners=owners).assess(request(evil, caller=DEPLOYMENT_CONTROLLER))
+        assert codes(found) == ["OwnerUnverified"]
+        assert not found.decision.allowed
+
+    async def test_a_claim_by_anyone_else_is_a_root(self):
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        for caller in (LAPTOP, controller("replicaset-controller", credential=False)):
+            found = await assessor(owners=owners).assess(request(self.pod, caller=caller))
+            assert found.change_class is ChangeClass.ROOT
+            assert codes(found) == ["CallerNotAllowed"]
+        assert owners.asked == []
+
+    async def test_a_job_of_a_cronjob(self):
+        cron = workload(CRON_JOB)
+        owners = OwnersTwin()
+        owners.add(cron)
+        job = workload(JOB, ownerReferences=owned_by(cron))
+        gate = assessor(owners=owners)
+        found = await gate.assess(request(job, caller=controller("cronjob-controller")))
+        assert (found.decision.allowed, found.change_class) == (True, ChangeClass.CHILD)
+        found = await gate.assess(request(job, caller=LAPTOP))
+        assert found.change_class is ChangeClass.ROOT
+
+    async def test_an_older_revision_of_a_statefulset_may_come_back_if_it_has_it_all(self):
+        owners = OwnersTwin()
+        owners.add(workload(STATEFUL_SET, OTHER))
+        pod = workload(POD, IMAGE, ownerReferences=owned_by(workload(STATEFUL_SET)))
+        caller = controller("statefulset-controller")
+        assert (await assessor(owners=owners).assess(request(pod, caller=caller))).decision.allowed
+        facts = FactsTwin({IMAGE: good(tests=None)})
+        gate = assessor(facts=facts, owners=owners)
+        assert not (await gate.assess(request(pod, caller=caller))).decision.allowed
+
+
+class TestModes:
+    @pytest.mark.parametrize("mode", ["Audit", "Warn"])
+    async def test_that_do_not_enforce_let_everything_pass_with_findings(self, mode):
+        gate = assessor(builders.policy(mode=mode))
+        pod = workload(POD, annotations={"kubernetes.io/config.mirror": "x"})
+        child = workload(POD, ownerReferences=owned_by(workload(REPLICA_SET)))
+        broken = edited(workload(DEPLOYMENT), spec={})
+        floating = edited(workload(DEPLOYMENT), spec__template__spec__x=0.5)
+        for asked, code in (
+            (request(workload(POD), caller=LAPTOP), "CallerNotAllowed"),
+            (request(pod), "CallerNotAllowed"),
+            (request(child, caller=RS_CONTROLLER), "OwnerUnverified"),
+            (request(broken), "Malformed"),
+            (request(floating), "Malformed"),
+        ):
+            found = await gate.assess(asked)
+            assert found.decision.allowed
+            assert found.message == ""
+            assert codes(found) == [code]
+            assert {f.mode for f in found.decision.findings} == {Mode(mode)}
+            assert bool(found.warnings) == (mode == "Warn")
+
+    async def test_the_most_severe_policy_answers_for_what_nobody_was_asked(self):
+        policies = [
+            builders.policy("a", mode="Audit"),
+            builders.policy("b"),
+            builders.policy("c", mode="Warn"),
+        ]
+        found = await assessor(*policies).assess(request(edited(workload(POD), spec=None)))
+        assert not found.decision.allowed
+        assert [f.policy for f in found.decision.findings] == ["b"]
+        assert [p.name for p in found.decision.policies] == ["a", "b", "c"]
+
+    async def test_a_namespace_without_policy_is_classified_and_passes(self):
+        facts, owners = FactsTwin(), OwnersTwin()
+        gate = assessor(facts=facts, owners=owners)
+        for asked, expected in (
+            (request(workload(POD), caller=LAPTOP, namespace="other"), ChangeClass.ROOT),
+            (request(edited(workload(POD), spec=None), namespace="other"), ChangeClass.ROOT),
+            (request(TestChild.pod, caller=RS_CONTROLLER, namespace="other"), ChangeClass.CHILD),
+        ):
+            found = await gate.assess(asked)
+            assert found.decision.allowed
+            assert found.change_class is expected
+            assert found.decision.policies == ()
+        assert (facts.asked, owners.asked) == ([], [])
+
+
+class TestNeverAnAllow:
+    async def test_an_error_of_the_source_is_internal(self, caplog):
+        found = await assessor(facts=FactsTwin(failure=RuntimeError("secret"))).assess(
+            request(workload(POD))
+        )
+        assert codes(found) == ["Internal"]
+        assert not found.decision.allowed
+        assert found.decision.retryable
+        assert "secret" not in found.message
+        assert "RuntimeError" in found.message
+        assert "Traceback" in caplog.text
+
+    async def test_policies_that_cannot_be_had_are_internal(self, caplog):
+        gate = assessor()
+
+        def broken() -> Any:
+            raise OSError("gone")
+
+        gate._policies = broken
+        for namespace in ("shop", "other"):
+            found = await gate.assess(request(workload(POD), namespace=namespace))
+            assert codes(found) == ["Internal"]
+            assert not found.decision.allowed
+
+    async def test_an_error_of_the_reader_is_internal(self, caplog):
+        class Broken(OwnersTwin):
+            async def owner(self, kind: Kind, namespace: str, name: str) -> Any:
+                raise KeyError(name)
+
+        found = await assessor(owners=Broken()).assess(request(TestChild.pod, caller=RS_CONTROLLER))
+        assert codes(found) == ["Internal"]
+        assert not found.decision.allowed
+
+    async def test_where_policies_only_audit_an_error_passes_as_everything_does(self, caplog):
+        gate = assessor(builders.policy(mode="Audit"), facts=FactsTwin(failure=RuntimeError()))
+        found = await gate.assess(request(workload(POD)))
+        assert found.decision.allowed
+        assert codes(found) == ["Internal"]
+
+    async def test_cancelling_is_no_answer(self):
+        class Hanging(FactsTwin):
+            async def gather(self, image: Any, keys: Any) -> Any:
+                await asyncio.Event().wait()
+
+        task = asyncio.create_task(assessor(facts=Hanging()).assess(request(workload(POD))))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_what_does_not_answer_in_time_is_unavailable_and_the_rest_is_there(self):
+        class Slow(FactsTwin):
+            async def gather(self, image: Any, keys: Any) -> Any:
+                if str(image) == OTHER:
+                    await asyncio.Event().wait()
+                return await super().gather(image, keys)
+
+        gate = assessor(facts=Slow({IMAGE: good()}), budget=0.02)
+        found = await gate.assess(request(workload(POD, IMAGE, OTHER)))
+        assert [(f.image, f.reason) for f in found.decision.findings] == [
+            (OTHER, Reason.EVIDENCE_UNAVAILABLE)
+        ]
+        assert found.decision.retryable
+        assert not found.decision.allowed
+
+    async def test_unavailable_is_retryable_and_with_a_definite_no_it_is_not(self):
+        facts = FactsTwin({IMAGE: unavailable(), OTHER: replace(good(OTHER), statements=())})
+        found = await assessor(facts=facts).assess(request(workload(POD)))
+        assert found.decision.retryable
+        found = await assessor(facts=facts).assess(request(workload(POD, IMAGE, OTHER)))
+        assert not found.decision.retryable
+
+    async def test_too_many_images_are_denied(self):
+        images = [f"{builders.REPOSITORY}@sha256:{number:064x}" for number in range(33)]
+        facts = FactsTwin({image: good(image) for image in images})
+        found = await assessor(facts=facts).assess(request(workload(POD, *images)))
+        assert codes(found) == ["Malformed"]
+        assert not found.decision.allowed
+        found = await assessor(facts=facts).assess(request(workload(POD, *images[:32])))
+        assert found.decision.allowed
+
+    async def test_an_image_that_is_none_is_denied(self):
+        found = await assessor().assess(request(workload(POD, "NOT AN IMAGE")))
+        assert codes(found) == ["Malformed"]
+        assert not found.decision.allowed
+
+    @pytest.mark.parametrize("value", [0.5, 2**53, -(2**60)])
+    async def test_a_spec_that_no_record_can_name_is_denied(self, value):
+        item = edited(workload(POD), spec__activeDeadlineSeconds=value)
+        found = await assessor().assess(request(item))
+        assert codes(found) == ["Malformed"]
+        assert not found.decision.allowed
+
+    async def test_images_without_a_rule_are_never_asked_about(self):
+        facts = FactsTwin()
+        found = await assessor(facts=facts).assess(request(workload(POD, "docker.io/evil/x")))
+        assert codes(found) == ["NoPolicyForImage"]
+        assert facts.asked == []
+
+
+class TestMovedTag:
+    text = f"{builders.REPOSITORY}:v1@{builders.DIGEST}"
+    moved = Digest("c" * 64)
+
+    def facts(self, current: Digest | None) -> FactsTwin:
+        tag = ImageReference.parse(f"{builders.REPOSITORY}:v1")
+        return FactsTwin(
+            {
+                self.text: replace(good(), statements=()),
+                f"{builders.REPOSITORY}:v1": UnresolvedTag(tag, current),
+            }
+        )
+
+    async def test_is_told_with_the_missing_signature(self):
+        found = await assessor(facts=self.facts(self.moved)).assess(
+            request(workload(POD, self.text))
+        )
+        missing = [f for f in found.decision.findings if f.reason is Reason.SIGNATURE_MISSING]
+        assert missing
+        assert all(f.moved_to == self.moved for f in missing)
+        assert str(self.moved) in found.message
+        assert [f.moved_to for f in found.decision.images[0].findings if f in missing]
+
+    async def test_is_not_told_when_it_has_not_moved(self):
+        for current in (builders.DIGEST, None):
+            found = await assessor(facts=self.facts(current)).assess(
+                request(workload(POD, self.text))
+            )
+            assert all(f.moved_to is None for f in found.decision.findings)
+
+    async def test_costs_nothing_when_all_is_well(self):
+        facts = FactsTwin({self.text: good()})
+        assert (
+            await assessor(facts=facts).assess(request(workload(POD, self.text)))
+        ).decision.allowed
+        assert facts.asked == [self.text]
+
+
+async def test_policies_are_asked_anew_each_time():
+    loaded = [builders.policy()]
+    gate = assessor()
+    gate._policies = lambda: loaded
+    asked = request(workload(POD))
+    assert (await gate.assess(asked)).decision.allowed
+    loaded[0] = builders.policy(rules=[builders.rule(signature={"signers": builders.signers("x")})])
+    assert not (await gate.assess(asked)).decision.allowed
+    loaded.clear()
+    assert (await gate.assess(asked)).decision.policies == ()
