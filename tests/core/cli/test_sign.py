@@ -68,6 +68,7 @@ def test_an_encrypted_key_needs_its_passphrase(workbench):
         (keys.public_pem(keys.generate().public).decode(), "PUBLIC KEY"),
         (None, "No such file"),
     ],
+    ids=["empty", "cosign", "public", "missing"],
 )
 def test_a_key_that_is_none(workbench, content, said):
     path = workbench.directory / "other.key"
