@@ -5,10 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import ssl
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +24,8 @@ from e2e.controlplane.pki import Authority
 _KUBECTL_SECONDS = 60
 _HTTP_SECONDS = 15
 _CONFLICT = 409
+_ESTABLISHED_SECONDS = 3.0
+"""The server waits 2 s, by a clock that shows whole seconds."""
 
 
 class ApiError(ControlPlaneError):
@@ -114,7 +119,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Run the real kubectl as ``user``; with ``check`` a failure raises."""
         command = [str(self.kubectl_program), "--kubeconfig", str(user.kubeconfig)]
-        command += [f"--cache-dir={self.directory / 'kubectl-cache'}", *map(str, arguments)]
+        command += [f"--cache-dir={self._kubectl_cache}", *map(str, arguments)]
         clean = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
         done = subprocess.run(
             command,
@@ -136,6 +141,26 @@ class Cluster:
         """``kubectl apply`` plain objects as ``user`` (the administrator by default)."""
         manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         return self.kubectl(user or self.admin, "apply", "-f", "-", stdin=manifest).stdout
+
+    def install_crds(self, *definitions: Mapping[str, Any]) -> None:
+        """Apply CustomResourceDefinitions and wait until their objects can be created."""
+        self.apply(*definitions)
+        for definition in definitions:
+            name = f"crd/{definition['metadata']['name']}"
+            self.kubectl(self.admin, "wait", "--for=condition=Established", name, "--timeout=30s")
+        youngest = max(self._established(definition) for definition in definitions)
+        age = time.time() - youngest
+        if age < _ESTABLISHED_SECONDS:  # until then the API server holds every create back
+            time.sleep(_ESTABLISHED_SECONDS - age)
+        shutil.rmtree(self._kubectl_cache, ignore_errors=True)  # it doesn't know the new kinds
+
+    def _established(self, definition: Mapping[str, Any]) -> float:
+        name = definition["metadata"]["name"]
+        crd = self.api("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}")
+        for condition in crd["status"]["conditions"]:
+            if condition["type"] == "Established":
+                return datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+        return time.time()
 
     def create(self, path: str, body: Mapping[str, Any], *, user: User | None = None) -> None:
         """POST an object; one that is there already is left as it is."""
@@ -187,6 +212,10 @@ class Cluster:
             return bool(self.api("GET", "/readyz") == "ok")
         except (OSError, ControlPlaneError):
             return False
+
+    @property
+    def _kubectl_cache(self) -> Path:
+        return self.directory / "kubectl-cache"
 
     def _kubeconfig_path(self, user: str) -> Path:
         name = "".join(c if c.isalnum() or c in "-._" else "_" for c in user)

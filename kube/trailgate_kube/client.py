@@ -235,7 +235,20 @@ class KubeClient:
             server_hostname=connection.server_name,
             allow_redirects=False,
         ) as response:
-            yield response
+            try:
+                yield response
+            finally:
+                _hang_up(response)
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """Drop the connection of an answer that was not read to its end (a watch left early).
+
+    A polite TLS goodbye would wait for a server that has more to say.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
 
 
 def _cause(error: BaseException) -> str:

@@ -79,6 +79,7 @@ class Connection:
     async def close(self) -> None:
         """Close the pool."""
         await self.session.close()
+        await asyncio.sleep(0)  # aborted connections are closed in the loop's next round
 
 
 async def connect(kubeconfig: Path | None) -> Connection:
@@ -111,7 +112,15 @@ async def _load(kubeconfig: Path | None) -> Configuration:
             await load_kube_config(  # type: ignore[no-untyped-call]
                 str(kubeconfig), client_configuration=configuration, persist_config=False
             )
-    except (ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+    except (
+        ConfigException,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        yaml.YAMLError,
+    ) as error:
         raise _refused(kubeconfig, error) from error
     return configuration
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
 
 from trailgate_kube.api import Event, EventType, Object, Reader
+from trailgate_kube.backoff import Backoff
 from trailgate_kube.errors import GoneError, KubeError
 from trailgate_kube.resources import Resource
 
-_FIRST_DELAY = 0.2
-_LONGEST_DELAY = 10.0
 _WATCH_SECONDS = 120.0
 _PAGE = 500
 
@@ -69,20 +67,19 @@ class Mirror:
 
     async def run(self) -> None:
         """Keep the copy current until cancelled."""
-        delay = _FIRST_DELAY
+        backoff = Backoff()
         while True:
             try:
                 if not self._version:
                     await self._list()
                 await self._follow()
-                delay = _FIRST_DELAY
+                backoff.reset()
             except GoneError:
                 self._version = ""
             except KubeError as error:
                 self.problem = error
-                _log.warning("%s; trying again in %.1f s", error, delay)
-                await asyncio.sleep(delay * random.uniform(0.8, 1.2))  # noqa: S311
-                delay = min(delay * 2, _LONGEST_DELAY)
+                _log.warning("%s; trying again in about %.1f s", error, backoff.next)
+                await backoff.sleep()
 
     async def _list(self) -> None:
         objects: dict[str, Object] = {}
