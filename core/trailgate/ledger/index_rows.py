@@ -1,0 +1,98 @@
+"""What the query index keeps of one record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+#: Roles that can be asked for.
+COMMITTER: Final = "committer"
+APPROVER: Final = "approver"
+CALLER: Final = "caller"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRows:
+    """The rows of one entry."""
+
+    event: tuple[Any, ...]
+    """kind, decided_at, change_id, outcome, namespace."""
+    workloads: frozenset[tuple[str, str]]
+    """(name, kind)."""
+    roles: frozenset[tuple[str, str]]
+    """(commitment of a person's id, or a system user's name; role)."""
+    people: tuple[tuple[str, str | None], ...]
+    """(commitment of the id, of the login)."""
+    images: frozenset[str]
+    revisions: frozenset[str]
+
+
+def rows_of(record: Mapping[str, Any]) -> IndexRows:
+    """Take out of a record what it may be asked for by.
+
+    Raises ``KeyError``, ``TypeError`` or ``IndexError`` where it doesn't have the form
+    of its schema.
+    """
+    event = (
+        record["kind"],
+        record["decidedAt"],
+        record.get("changeId"),
+        record.get("outcome"),
+        record.get("namespace") or record.get("object", {}).get("namespace"),
+    )
+    people = record["people"]
+    roles = {
+        (people[reference["person"]]["id"], role)
+        for role, reference in _references(record)
+        if isinstance(reference, dict) and reference.get("person") is not None
+    }
+    images = [image for image in record.get("images") or [] if isinstance(image, dict)]
+    user = (record.get("caller") or {}).get("user")
+    if user is not None:
+        roles.add((user, CALLER))
+    places = [record[name] for name in ("object", "first", "last") if name in record]
+    return IndexRows(
+        event,
+        frozenset((place["name"], place["kind"]) for place in places),
+        frozenset(roles),
+        tuple((person["id"], person["login"]) for person in people),
+        frozenset(digest for image in images for digest in _digests(image)),
+        frozenset(revision for image in images for revision in _revisions(image)),
+    )
+
+
+def _references(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield CALLER, record.get("caller")
+    change = record.get("change") or {}
+    for name, role in (("committers", COMMITTER), ("approvers", APPROVER)):
+        yield from ((role, reference) for reference in change.get(name) or ())
+    # Several changes at once: each changed image tells its own.
+    several = [image for image in record.get("images") or [] if image.get("changed")]
+    if len(several) > 1:
+        for image in several:
+            for told in image.get("changes") or ():
+                yield from ((COMMITTER, reference) for reference in told["committers"])
+                yield from ((APPROVER, one) for one in _approvals(told["requests"]))
+
+
+def _approvals(requests: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for request in requests:
+        yield from (one for one in request["approvals"] if one["state"] == "APPROVED")
+
+
+def _digests(image: Mapping[str, Any]) -> Iterator[str]:
+    if image.get("digest") is not None:
+        yield image["digest"]
+    yield from image.get("platforms") or ()
+
+
+def _revisions(image: Mapping[str, Any]) -> Iterator[str]:
+    for told in image.get("provenance") or ():
+        yield told["commit"]
+    for told in image.get("changes") or ():
+        yield told["source"]["to"]
+        yield from told["source"]["commits"]
+        for request in told["requests"]:
+            found = [request["headCommit"], request["mergeCommit"], *request["commits"]]
+            yield from (commit for commit in found if commit is not None)
