@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import secrets
+import time
 from pathlib import Path
 
 from trailgate.ledger.spool import Batch
@@ -27,6 +28,7 @@ DEFAULT_LIMIT = 5_000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMLINK})
 _AMBIGUOUS = frozenset({errno.EIO, errno.EINTR, errno.EAGAIN, errno.ETIMEDOUT})
 _SUFFIX = ".json"
+_RECOUNT = 0.5  # seconds; others write and delete here too
 
 
 class DirectoryAdmissions:
@@ -35,8 +37,7 @@ class DirectoryAdmissions:
     def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT) -> None:
         self._directory = directory
         self._limit = limit
-        self._count = self._counted()
-        """An upper bound: what was counted last, plus what was written since."""
+        self._count, self._counted_at = self._counted(), time.monotonic()
 
     async def write(self, batch: Batch, *, seconds: float | None = None) -> Written:  # noqa: ARG002 - a disk has no deadline
         """Write one file durably; raises ``trailgate_kube.spool.SpoolWriteError``."""
@@ -44,8 +45,8 @@ class DirectoryAdmissions:
 
     def _create(self, name: str, content: bytes) -> Written:
         try:
-            if self._count >= self._limit:
-                self._count = self._counted()
+            if self._count >= self._limit or time.monotonic() - self._counted_at > _RECOUNT:
+                self._count, self._counted_at = self._counted(), time.monotonic()
             if self._count >= self._limit:
                 raise SpoolFullError(f"got {self._count} files, the limit is {self._limit}")
             self._write(name, content)
