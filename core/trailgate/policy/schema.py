@@ -1,10 +1,7 @@
 """What a DeployPolicy may say: the structs that files and the cluster's CRD come from.
 
-``trailgate.dev/v1alpha1``. Field names, defaults, limits and descriptions live here
-only: ``parse`` reads policies by them and ``crd`` writes the CustomResourceDefinition
-from them. Every field's description is what ``kubectl explain`` prints. Unknown fields
-are refused everywhere, because a policy with a typo in it is a policy that does less
-than its author believes.
+``trailgate.dev/v1alpha1``. ``parse`` reads policies by them, and ``crd`` writes the
+CRD; descriptions are what ``kubectl explain`` prints. Unknown fields are refused.
 """
 
 from __future__ import annotations
