@@ -1,4 +1,4 @@
-# ruff: noqa: T201
+# ruff: noqa: T201, PLR0917
 """The gate under load: the real process, a real registry, signed images, real reviews.
 
     python tests/bench/webhook.py [--rounds 3] [--seconds 4] [--images 300]
@@ -156,12 +156,12 @@ def demand_allowed(name, sample):
     return sample
 
 
-def measure(server, world, bodies, connections, seconds, **more):  # noqa: PLR0917
+def measure(server, world, bodies, connections, seconds, **more):
     pid, port = server
     return bench.measure(pid, port, world.certs / "ca.crt", bodies, connections, seconds, **more)
 
 
-def gate_round(world, registry, bodies, seconds, cold, samples):  # noqa: PLR0917
+def gate_round(world, registry, bodies, seconds, cold, samples):
     """One life of the gate: cold first, then warm, then what is recorded."""
     with gate(world, registry) as server:
         half = len(cold) // 2
