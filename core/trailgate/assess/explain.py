@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from trailgate.model.admission import AdmissionRequest
-from trailgate.model.assessment import Assessment
 from trailgate.model.decision import Decision, Finding, Mode
 from trailgate.model.errors import MalformedError
 from trailgate.model.image import ImageReference
@@ -20,7 +19,6 @@ MAX_WARNING = 120
 MAX_WARNINGS = 8
 REASONS_PAGE = "https://trailgate.dev/reasons/"
 
-_MAX_ANNOTATION = 1024
 _SHORT_DIGEST = len("sha256:") + 12
 _REQUEST = "request"
 # What our own texts use beside ASCII; and the escape character itself.
@@ -65,36 +63,6 @@ def warnings(decision: Decision) -> tuple[str, ...]:
     if len(lines) > MAX_WARNINGS:
         shown[-1] = f"trailgate: and {len(lines) - MAX_WARNINGS + 1} more warnings"
     return tuple(shown)
-
-
-def audit_annotations(assessment: Assessment) -> dict[str, str]:
-    """Return what goes into the API server's audit log: codes and digests, nobody's name."""
-    decision = assessment.decision
-    notes = {
-        "decision": "allow" if decision.allowed else "deny",
-        "class": assessment.change_class.value,
-        "reasons": ",".join(_distinct(finding.reason.value for finding in decision.findings)),
-        "policies": ",".join(
-            f"{ascii_line(policy.name, 63)}@{policy.digest}={policy.mode.value}"
-            for policy in decision.policies
-        ),
-        "images": ",".join(
-            _distinct(
-                str(verdict.image.digest)
-                for verdict in decision.images
-                if verdict.image is not None and verdict.image.digest is not None
-            )
-        ),
-        "spec": "" if assessment.spec_digest is None else str(assessment.spec_digest),
-    }
-    return {key: _cut(value) for key, value in notes.items() if value}
-
-
-def status_code(decision: Decision) -> int:
-    """Return the HTTP status of the answer: 200, 403 (no) or 503 (not known, try again)."""
-    if decision.allowed:
-        return 200
-    return 503 if decision.retryable else 403
 
 
 def ascii_line(text: str, limit: int, *, mark: str = "...") -> str:
@@ -199,11 +167,3 @@ def _parses(image: str) -> bool:
     except MalformedError:
         return False
     return True
-
-
-def _cut(value: str) -> str:
-    """Shorten a list at a comma, and say so."""
-    if len(value) <= _MAX_ANNOTATION:
-        return value
-    kept = value[: _MAX_ANNOTATION - 4].rpartition(",")[0]
-    return f"{kept},..."

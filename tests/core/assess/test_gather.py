@@ -192,7 +192,7 @@ async def test_an_unforeseen_error_is_raised_and_never_kept(world, make):
     source = make()
     image = await world.image("web", "signature")
     world.failures = [RuntimeError("bug")] * 8
-    with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group around it is as good
+    with pytest.raises(BaseException) as caught:
         await source.gather(image, BUILD)
     assert "bug" in str(caught.value) or caught.group_contains(RuntimeError)
     world.failures = []
