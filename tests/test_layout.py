@@ -27,7 +27,7 @@ HOSTS = [
     "static.crates" + ".io",
     "repo.maven.ap" + "ache.org",
 ]
-UNFINISHED = re.compile(r"(#|//|--|<!--).*\b(" + "TO" + "DO|FIX" + "ME|XX" + r"X)\b")
+UNFINISHED = re.compile(r"(#|//|--|<!--)\s*(" + "TO" + "DO|FIX" + "ME|XX" + r"X)\b")
 OTHERS_TEXT = {"LICENSE"}
 
 

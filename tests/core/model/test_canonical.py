@@ -133,7 +133,7 @@ class _Value:
         {_Text("a"): "x"},
         "\ud800",
         {"\udc00": 1},
-        object(),
+        pytest.param(object(), id="object"),
     ],
     ids=repr,
 )
