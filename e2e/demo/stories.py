@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +25,10 @@ class Release:
 def reasons(text: str) -> list[str]:
     """Read the reason codes out of a denial as kubectl prints it."""
     return [
-        line.strip().rsplit(": ", 1)[-1]
+        code
         for line in text.splitlines()
-        if line.strip().startswith("- ") and ": " in line
+        if line.startswith("- ")
+        for code in re.findall(r"\b[A-Z]\w+", line.rpartition(": ")[2])
     ]
 
 

@@ -20,6 +20,11 @@ def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
     """Make the handlers; ``admission_seen`` is called for every event on an Admission."""
     handlers = kopf.OperatorRegistry()
 
+    @kopf.on.login(registry=handlers)
+    def login(**how: Any) -> kopf.ConnectionInfo | None:
+        # A registry of one's own has no login of kopf's: the pod's account, else KUBECONFIG.
+        return kopf.login_with_service_account(**how) or kopf.login_with_kubeconfig(**how)
+
     @kopf.on.startup(registry=handlers)
     def settle(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.posting.enabled = False
