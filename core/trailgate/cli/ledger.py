@@ -107,6 +107,8 @@ def list_(path: Path, limit: int | None, output: str, **asked: Any) -> None:
         shown = found if limit is None else found[-limit:]
         rows = [summary(one) for one in question.find(shown)]
         size = reader.count()
+    for name in question.unknown:
+        note(f"nobody in this ledger has the id or login {visible(name)}")
     if len(shown) < len(found):
         note(f"the newest {len(shown)} of {len(found)} rows; without --limit all are listed")
     if output == "json":

@@ -10,6 +10,8 @@ from typing import Any, Final
 import click
 
 _SQLITE: Final = "sqlite:"
+#: The values of `trailgate.ledger.record.Kind`, which is not imported for its weight.
+KINDS: Final = ("admitted", "refused", "control-state", "gap", "erasure")
 
 
 class LedgerAddress(click.ParamType[Path]):
@@ -63,9 +65,9 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     options = (
         click.option("--from", "start", type=Moment(), help="Decided at this time or later."),
         click.option("--to", "end", type=Moment(), help="Decided before this time."),
-        click.option("--kind", help="admitted, refused, control-state, gap, erasure."),
-        click.option("--outcome", help="admitted or refused."),
-        click.option("-n", "--namespace"),
+        click.option("--kind", type=click.Choice(KINDS)),
+        click.option("--outcome", type=click.Choice(("admitted", "refused"))),
+        click.option("-n", "--namespace", help="Of the workload."),
         click.option("--workload", help="Its name, or KIND/NAME."),
         click.option("--committer", help="An id like github:1001, or a login."),
         click.option("--approver", help="An id like github:1002, or a login."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,6 +20,7 @@ from trailgate.ledger.sqlite_reader import SqliteReader
 
 _SQL = statements("index_statements.sql")
 _CHUNK: Final = 5_000
+_SCHEMA: Final = "SELECT name, sql FROM sqlite_schema ORDER BY name"
 _NONE: Final[frozenset[str]] = frozenset()
 _OTHER: Final = IndexRows(
     ("other", "", None, None, None), frozenset(), frozenset(), (), _NONE, _NONE
@@ -104,10 +106,12 @@ class Index:
         execute("PRAGMA synchronous = OFF")
         execute("PRAGMA cache_size = -65536")
         execute("BEGIN IMMEDIATE")
-        (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        found = execute(_SCHEMA).fetchall()
         execute("COMMIT")
-        if not tables:
+        if not found:
             self._connection.executescript(script("index.sql"))
+        elif found != _expected():
+            raise LedgerError(f"{self._name} is not an index of this version")
         self._size = self._indexed()
 
     def _indexed(self) -> int:
@@ -165,6 +169,12 @@ def _rows(content: bytes) -> IndexRows:
         return rows_of(record) if record["schema"] == SCHEMA else _OTHER
     except (orjson.JSONDecodeError, KeyError, TypeError, IndexError, AttributeError):
         return _OTHER
+
+
+def _expected() -> list[Any]:
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(script("index.sql"))
+        return fresh.execute(_SCHEMA).fetchall()
 
 
 def _remove(path: Path) -> None:

@@ -81,6 +81,8 @@ class Question:
     def __init__(self, reader: SqliteReader, index: Index) -> None:
         self._reader, self._index = reader, index
         self._disclosures = Disclosures(reader)
+        self.unknown: list[str] = []
+        """Who was asked for and is nobody in the ledger (any more: the erased have no name)."""
 
     def select(self, asked: Filter) -> list[tuple[int, int, int]]:
         """Return (index, claims, first index) of each change that matches, in log order.
@@ -133,6 +135,8 @@ class Question:
             names = [self._disclosures.open(one) for one in (person, login) if one is not None]
             if any(opened is not None and opened.value == asked for opened in names):
                 found.append(person)
+        if not found:
+            self.unknown.append(asked)
         return json.dumps(found)
 
 

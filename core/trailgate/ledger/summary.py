@@ -67,6 +67,7 @@ class Row:
     def put(self, column: str, value: Any, reason: str = _NOT_APPLICABLE) -> None:
         """Fill a column; None needs its reason."""
         self.values[column] = value
+        self.absent.pop(column, None)
         if value is None:
             self.absent[column] = reason
 
