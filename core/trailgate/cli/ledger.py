@@ -123,14 +123,16 @@ def list_(path: Path, limit: int | None, output: str, **asked: Any) -> None:
 @command.command()
 @ledger_option
 @click.argument("index", type=click.IntRange(min=0))
-@output_option("table", "json")
+@output_option("table", "json", "html")
 def show(path: Path, index: int, output: str) -> None:
     """Tell one entry in plain language: who, what, when, under which policy."""
     from trailgate.ledger.plain import plain
     from trailgate.ledger.query import Question
     from trailgate.ledger.readable import Reader
+    from trailgate.report.html import Proof, page
 
     with _open(path) as reader, _index(reader) as tables:
+        proof = Proof(reader.log().origin, reader.count(), reader.checkpoint())
         question = Question(reader, tables)
         claims, first = tables.claims(index)
         found = question.read(index, claims, first)
@@ -140,6 +142,9 @@ def show(path: Path, index: int, output: str) -> None:
             {"index": index, "claims": claims, "first": first}
             | {"record": found.record, "clear": clear}
         )
+        return
+    if output == "html":
+        click.echo(page(index, plain(found), proof), nl=False)
         return
     for name, text in plain(found):
         lines = textwrap.wrap(visible(text), _WIDTH, break_on_hyphens=False, break_long_words=False)

@@ -1,0 +1,1 @@
+"""Renders what ledger queries return, for people."""
