@@ -1,0 +1,54 @@
+"""The reference pages name every option, series and path there is, and none that isn't."""
+
+import re
+from pathlib import Path
+
+from tests.webhook.conftest import ROOT
+from trailgate_webhook.main import command
+from trailgate_webhook.metrics import Metrics
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def text(name):
+    return (REFERENCE / name).read_text()
+
+
+def test_every_option_is_described_and_every_described_option_is_there():
+    options = {
+        name
+        for parameter in command.params
+        for name in parameter.opts
+        if name not in ("--help", "--version")
+    }
+    section = text("webhook.md").partition("## Options")[2].partition("\n## ")[0]
+    rows = "\n".join(row.split("|")[1] for row in section.splitlines() if row.startswith("| `"))
+    assert set(re.findall(r"--[a-z-]+", rows)) == options
+
+
+def test_every_series_is_described_and_every_described_series_is_there():
+    metrics = Metrics()
+    metrics.read_from(lambda: {"evidence_cache_bytes": 0, "evidence_images_in_flight": 0})
+    there = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in metrics.registry.collect()
+        if family.name.startswith("trailgate_")
+    }
+    section = text("metrics.md").partition("## trailgate-webhook")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(trailgate_[a-z_]+)`", section, re.MULTILINE)
+    assert set(rows) == there
+    assert len(rows) == len(set(rows))
+
+
+def test_the_rights_of_the_page_are_those_that_the_cluster_test_gives():
+    from tests.webhook.test_cluster import RIGHTS
+
+    section = text("webhook.md").partition("## Rights")[2]
+    verbs = {verb for rule in RIGHTS for verb in rule["verbs"]}
+    assert verbs == set(re.findall(r"\b(?:create|list|watch|get|update|patch|delete)\b", section))
+
+
+def test_the_borrowed_series_are_the_ones_the_process_shows():
+    source = (Path(ROOT) / "webhook/trailgate_webhook/assemble.py").read_text()
+    shown = set(re.findall(r'"(evidence_[a-z_]+)"', source))
+    assert shown == {"evidence_cache_bytes", "evidence_images_in_flight"}
