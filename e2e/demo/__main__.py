@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from e2e.controlplane.errors import ControlPlaneError
-from e2e.demo import stories, world
+from e2e.demo import keepsake, proof, stories, tampering, world
 from e2e.demo.narrate import Narrator
 
 
@@ -22,6 +24,8 @@ def main() -> int:
     try:
         with world.build(directory, narrator) as stage:
             _play(stage)
+            if keep:
+                _wait(stage)
     except ControlPlaneError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
@@ -34,11 +38,38 @@ def main() -> int:
 def _play(stage: world.World) -> None:
     stories.laptop_unsigned(stage)
     shipped = stories.pipeline_release(stage)
+    stage.wait_until_recorded()
+    yesterday = tampering.copy(stage.ledger, stage.directory / "yesterday.db")
     stories.laptop_signed(stage, shipped)
     stories.bad_evidence(stage)
     stories.around(stage, shipped)
     stories.configuration_only(stage, shipped)
+    stories.ledger_answers(stage, shipped)
+    proof.tampered(stage, yesterday)
+    proof.stopped_recorder(stage, shipped)
+    proof.killed(stage)
+    out = keepsake.write(stage)
     stage.narrator.table()
+    print(f"\n   {out}/ holds the ledger, its proofs, and how to verify them (README.md).")
+
+
+def _wait(stage: world.World) -> None:
+    """Leave everything running, and say how to reach it, until Ctrl-C."""
+    print(
+        f"""
+   Everything is still running (KEEP=1). Ctrl-C ends it.
+     export KUBECONFIG={stage.cluster.admin.kubeconfig}
+     {stage.cluster.kubectl_program} get deploypolicies,deployments,admissions -A
+     users:   {stage.directory}/cluster/users/
+     ledger:  .venv/bin/trailgate ledger list --ledger sqlite:{stage.ledger}
+     logs:    {stage.directory}/logs/
+     gate:    https://127.0.0.1:{stage.gate_port}/metrics
+     registry: http://{stage.registry.address}/v2/_catalog""",
+        flush=True,
+    )
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 if __name__ == "__main__":

@@ -43,13 +43,10 @@ def apply(
     return done.returncode == 0, (done.stdout + done.stderr).strip()
 
 
-def refused(
-    world: World, who: str, what: str, expected: str, done: tuple[bool, str], *, show: bool = True
-) -> None:
+def refused(world: World, what: str, expected: str, done: tuple[bool, str]) -> None:
     """Hold an attempt against the reason code that should have stopped it."""
     went, text = done
-    if show:
-        world.narrator.answer(text)
+    world.narrator.answer(text)
     codes = reasons(text)
     world.narrator.expect(
         what, expected, "admitted" if went else ", ".join(codes) or text[:120],
@@ -70,7 +67,7 @@ def laptop_unsigned(world: World) -> None:
     image = world.pipeline.build("laptop")
     world.narrator.tried("dana's laptop", f"kubectl apply -f web.yaml   # image {image}")
     done = apply(world, "dana", [manifests.deployment(image)])
-    refused(world, "dana", "an unsigned image from a laptop is refused", "SignatureMissing", done)
+    refused(world, "an unsigned image from a laptop is refused", "SignatureMissing", done)
     world.narrator.expect(
         "and the caller is not on the list", "CallerNotAllowed", ", ".join(reasons(done[1])),
         met="CallerNotAllowed" in reasons(done[1]),
@@ -120,13 +117,13 @@ def laptop_signed(world: World, shipped: Release) -> None:
     changed = manifests.deployment(shipped.image, env={"CURRENCY": "XXX"})
     narrator.tried("dana's laptop", "kubectl apply -f web.yaml   # the signed image, CURRENCY=XXX")
     refused(
-        world, "dana", "the signed image with another environment is refused",
+        world, "the signed image with another environment is refused",
         "CallerNotAllowed", apply(world, "dana", [changed]),
     )  # fmt: skip
     name = f"system:serviceaccount:{manifests.CI}:{manifests.DEPLOYER}"
     narrator.tried("dana's laptop", f"kubectl --as={name} apply -f web.yaml")
     refused(
-        world, "dana", "impersonating the deployer is refused", "CallerNotAllowed",
+        world, "impersonating the deployer is refused", "CallerNotAllowed",
         apply(world, "dana", [changed], f"--as={name}"),
     )  # fmt: skip
 
@@ -147,7 +144,7 @@ def bad_evidence(world: World) -> None:
         image = make(image, since, run) or image
         narrator.tried("ci/deployer", f"kubectl apply   # {what}")
         refused(
-            world, "deployer", what, expected,
+        world, what, expected,
             apply(world, "deployer", [manifests.deployment(image, name="candidate")]),
         )  # fmt: skip
 
@@ -205,7 +202,7 @@ def bad_evidence(world: World) -> None:
     stranger = pipeline.build("v1", name="unknown")
     narrator.tried("ci/deployer", "kubectl apply   # an image that no rule covers")
     refused(
-        world, "deployer", "an image that no rule covers", "NoPolicyForImage",
+        world, "an image that no rule covers", "NoPolicyForImage",
         apply(world, "deployer", [manifests.deployment(stranger, name="candidate")]),
     )  # fmt: skip
 
@@ -224,14 +221,14 @@ def around(world: World, shipped: Release) -> None:
         "--attach=false", "--", "sh", check=False,
     )  # fmt: skip
     refused(
-        world, "carol", "kubectl debug with an unsigned image is refused", "SignatureMissing",
+        world, "kubectl debug with an unsigned image is refused", "SignatureMissing",
         (done.returncode == 0, done.stdout + done.stderr),
     )  # fmt: skip
 
     owner = world.get("apps", "replicasets", "app=web")[0]["metadata"]
     narrator.tried("dana's laptop", f"kubectl apply -f pod.yaml   # 'owned' by {owner['name']}")
     refused(
-        world, "dana", "a Pod that claims a ReplicaSet is refused", "CallerNotAllowed",
+        world, "a Pod that claims a ReplicaSet is refused", "CallerNotAllowed",
         apply(world, "dana", [manifests.claiming_pod(shipped.image, owner["name"], owner["uid"])]),
     )  # fmt: skip
 
@@ -241,7 +238,7 @@ def around(world: World, shipped: Release) -> None:
         check=False,
     )  # fmt: skip
     refused(
-        world, "dana", "kubectl set image on a child pod is refused", "SignatureMissing",
+        world, "kubectl set image on a child pod is refused", "SignatureMissing",
         (done.returncode == 0, done.stdout + done.stderr),
     )  # fmt: skip
 
@@ -255,7 +252,43 @@ def configuration_only(world: World, shipped: Release) -> None:
         world, "the pipeline's configuration change is admitted",
         apply(world, "deployer", [manifests.deployment(shipped.image, env={"CURRENCY": "USD"})]),
     )  # fmt: skip
+
+
+def ledger_answers(world: World, shipped: Release) -> None:
+    """f. What an auditor asks, answered by the ledger's own command."""
+    narrator = world.narrator
     narrator.expect(
         "the recorder empties the spool", "0 Admissions", f"{world.spooled()} Admissions",
         met=world.wait_until_recorded(),
+    )  # fmt: skip
+    changes = world.rows("--kind", "admitted", "-n", manifests.SHOP, "--workload", "Deployment/web")
+    first, last = changes[0], changes[-1]
+    narrator.tried("auditor", f"trailgate ledger show {first['index']}")
+    narrator.answer(world.show(first["index"]))
+    asked = {
+        "who committed": ("committers", "alice"),
+        "who approved": ("approvers", "bob"),
+        "which tests": ("tests", "PASSED (2 run"),
+        "by which identity": ("caller", f"system:serviceaccount:{manifests.CI}:"),
+        "which digest": ("images", shipped.image.partition("@")[2]),
+        "which commit": ("commits", shipped.commit),
+        "under which policy": ("policies", manifests.POLICY),
+        "when": ("decidedAt", "T"),
+    }
+    for question, (column, expected) in asked.items():
+        got = json.dumps(first[column])
+        narrator.expect(f"the ledger says {question}", expected, got, met=expected in got)
+    narrator.tried("auditor", f"trailgate ledger show {last['index']}   # the configuration change")
+    narrator.answer(world.show(last["index"]))
+    got = f"{last['approvers']}, {last['absent'].get('approvers')}"
+    narrator.expect(
+        "a configuration change has nobody's approval", "null, ConfigurationNotAttested", got,
+        met=last["approvers"] is None
+        and last["absent"].get("approvers") == "ConfigurationNotAttested",
+    )  # fmt: skip
+    refusals = world.rows("--kind", "refused")
+    found = sorted({reason for row in refusals for reason in row["reasons"]})
+    narrator.expect(
+        "the refusals are in the ledger, too", "CallerNotAllowed, …", ", ".join(found),
+        met={"CallerNotAllowed", "SignatureMissing", "TestsFailed", "ReviewStale"} <= set(found),
     )  # fmt: skip

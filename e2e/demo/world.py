@@ -25,6 +25,7 @@ from e2e.demo import manifests, shop
 from e2e.demo.narrate import Narrator
 from e2e.demo.pipeline import Pipeline, trailgate
 from e2e.demo.shop import Repository
+from trailgate.ledger.sqlite_reader import SqliteReader
 
 _CRDS = Path(__file__).parents[2] / "charts" / "trailgate" / "crds"
 _SOURCE = "https://git.shop.example/shop/web"
@@ -152,8 +153,24 @@ class World:
         done = trailgate(
             "ledger", "list", "--ledger", f"sqlite:{ledger or self.ledger}", "-o", "json", *filters
         )
-        listed = json.loads(done.stdout)
-        return list(listed["changes"] if isinstance(listed, dict) else listed)
+        return list(json.loads(done.stdout)["rows"])
+
+    def entries(self, workload: str) -> list[tuple[str, int]]:
+        """Read (uid, generation) of every admitted entry of a workload, from the leaves."""
+        kind, _, name = workload.partition("/")
+        with SqliteReader(self.ledger) as reader:
+            records = [json.loads(record) for record in reader.records()]
+        things = [record["object"] for record in records if record["kind"] == "admitted"]
+        return [
+            (thing["uid"], thing["generation"])
+            for thing in things
+            if (thing["kind"], thing["name"]) == (kind, name)
+        ]
+
+    def show(self, index: int, form: str = "table") -> str:
+        """Run ``trailgate ledger show``."""
+        ledger = f"sqlite:{self.ledger}"
+        return trailgate("ledger", "show", str(index), "--ledger", ledger, "-o", form).stdout
 
     @contextmanager
     def broken_tests(self) -> Iterator[None]:
@@ -236,7 +253,8 @@ def _install(world: World, keys: Mapping[str, Path]) -> None:
     (directory / "ledger").mkdir()
     (directory / "elsewhere").mkdir()
     trailgate(
-        "ledger", "init", "--ledger", f"sqlite:{world.ledger}", "--origin", "demo.shop.example/trail",
+        "ledger", "init", "--ledger", f"sqlite:{world.ledger}",
+        "--origin", "demo.shop.example/trail",
         "--key", directory / "keys" / "log.key", "--vkey", world.vkey,
     )  # fmt: skip
     (world.gate_port,) = ports.free(1)
