@@ -1,5 +1,7 @@
 """What every test may ask for: the real parts of e2e/controlplane."""
 
+from hypothesis import HealthCheck, settings
+
 from e2e.controlplane.fixtures import (
     control_plane,
     control_plane_with_controllers,
@@ -11,6 +13,10 @@ from e2e.controlplane.fixtures import (
     registry_without_referrers,
     start_control_plane,
 )
+
+# How fast a shared machine is just now says nothing about the code.
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 __all__ = [
     "control_plane",
