@@ -24,7 +24,8 @@ Verify the whole ledger, against the key and the checkpoint:
 
 Verify one entry without the ledger:
 
-    {command} ledger verify-receipt entry-{index}.tlog-proof --entry entry-{index}.json --vkey log.vkey
+    {command} ledger verify-receipt entry-{index}.tlog-proof \\
+        --entry entry-{index}.json --vkey log.vkey
 
 Read it:
 
