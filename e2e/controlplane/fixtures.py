@@ -7,6 +7,7 @@ the tests' own time-outs. Under xdist all workers share one control plane.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -55,7 +56,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             wanted.update(_NEEDS.get(fixture, ("", ()))[1])
         for marker in item.iter_markers():  # for those that ask by request.getfixturevalue
             wanted.update(_NEEDS_BY_MARKER.get(marker.name, ()))
-    ensure(sorted(wanted))
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        ensure(sorted(wanted))
 
 
 def _shared(factory: pytest.TempPathFactory, name: str, *, controllers: bool) -> Iterator[Cluster]:

@@ -18,7 +18,7 @@ _TAIL_BYTES = 4_000
 
 
 def to_stderr(text: str) -> None:
-    """Say it to the person who waits, past pytest's capture."""
+    """Say it to the person who waits."""
     stream = sys.__stderr__
     if stream is not None:
         stream.write(f"control plane: {text}\n")
