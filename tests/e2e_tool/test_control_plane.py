@@ -93,6 +93,7 @@ def test_controllers_carry_a_deployment_out(control_plane_with_controllers):
                   "pod", "-l", "app=web", "--timeout=30s")  # fmt: skip
 
 
+@pytest.mark.registry
 @pytest.mark.parametrize("which", ["registry", "registry_without_referrers"])
 def test_registries_differ_in_the_referrers_api(request, which):
     process = request.getfixturevalue(which)
