@@ -312,6 +312,64 @@ def test_a_tree_approval_covers_the_request_that_ends_in_that_tree_only():
     assert why(claim, "/change/approvers") == "NotVerified"
 
 
+def _approved_at(commit, *, merge=None, top="head"):
+    """A request of two commits, `below` and `head`, approved at one of them, as a commit."""
+    below, head = ex.commit_id("below"), ex.commit_id("head")
+    merged = ex.commit_id("web 1.1") if merge else None
+    shipped = tuple(one for one in (below, head, merged) if one)
+    source = replace(
+        ex.change_record("web", "1.1").source, commits=shipped, to=merged or ex.commit_id(top)
+    )
+    request = _request(
+        head_commit=head,
+        commits=(below, head),
+        merge_commit=merged,
+        approvals=(_approval(commit=ex.commit_id(commit), binding=ApprovalBinding.COMMIT),),
+    )
+    record = ex.change_record("web", "1.1", source=source, changes=(request,))
+    found = ex.with_predicates(ex.verdict("web", "1.1"), change=record, provenance=None)
+    return released(found)
+
+
+def test_an_approval_of_the_shipped_head_covers_the_commits_below_it():
+    claim = _approved_at("head")
+    assert who(claim, claim["change"]["approvers"]) == ["github:1002"]
+
+
+@pytest.mark.parametrize(
+    "approved", ["below", "an older head that was not shipped"], ids=["an older one", "a lost one"]
+)
+def test_an_approval_of_an_older_commit_does_not_cover_the_head(approved):
+    assert why(_approved_at(approved), "/change/approvers") == "NotVerified"
+
+
+def test_an_approval_of_the_head_as_a_commit_does_not_cover_what_a_merge_made_of_it():
+    assert why(_approved_at("head", merge=True), "/change/approvers") == "NotVerified"
+
+
+def test_an_approval_of_a_head_that_is_not_shipped_covers_nothing_but_itself():
+    below, head = ex.commit_id("below"), ex.commit_id("head")
+    source = replace(ex.change_record("web", "1.1").source, commits=(below,), to=below)
+    request = _request(
+        head_commit=head,
+        commits=(below, head),
+        merge_commit=None,
+        approvals=(_approval(commit=head, binding=ApprovalBinding.COMMIT),),
+    )
+    record = ex.change_record("web", "1.1", source=source, changes=(request,))
+    found = ex.with_predicates(ex.verdict("web", "1.1"), change=record, provenance=None)
+    assert why(released(found), "/change/approvers") == "NotVerified"
+
+
+@pytest.mark.parametrize("binding", ApprovalBinding)
+def test_an_approval_of_the_only_shipped_commit_covers_it_however_it_is_bound(binding):
+    top = ex.commit_id("web 1.1")
+    source = replace(ex.change_record("web", "1.1").source, commits=(top,))
+    request = _request(commits=(top,), approvals=(_approval(commit=top, binding=binding),))
+    claim = released_with(source=source, changes=(request,))
+    assert who(claim, claim["change"]["approvers"]) == ["github:1002"]
+
+
 def test_a_forge_merge_needs_a_merge():
     unmerged = _request(merge_commit=None)
     claim = released_with(changes=(unmerged,))
@@ -524,6 +582,35 @@ def test_a_tag_that_stays_is_configuration():
     claim = claim_of(ex.assess(tagged, {**tagged}, (found,)))
     assert claim["change"]["class"] == "configuration"
     assert why(claim, "/previous/images/0/digest") == "NoDigest"
+
+
+def test_another_tag_is_a_new_image_without_a_story():
+    found = _by_tag()
+    before = ex.deployment({"web": "registry.example/acme/web:1.0"}, 3)
+    after = ex.deployment({"web": found.containers[0].image}, 4)
+    claim = claim_of(ex.assess(before, after, (found,)))
+    assert claim["change"]["class"] == "standard"
+    assert claim["images"][0]["changed"] is True
+    assert why(claim, "/change/approvers") == "NoDigest"
+
+
+def test_a_tag_that_becomes_a_digest_is_a_new_image():
+    before = ex.deployment({"web": "registry.example/acme/web:1.1"}, 3)
+    after = ex.deployment({"web": ex.image_of("web", "1.1")}, 4)
+    claim = claim_of(ex.assess(before, after, (ex.verdict("web", "1.1"),)))
+    assert claim["change"]["class"] == "standard"
+
+
+def test_where_a_tag_moved_to_is_told():
+    assessment = ex.audit_mode()
+    moved = replace(
+        assessment.decision.findings[0],
+        reason=Reason.SIGNATURE_MISSING,
+        moved_to=ex.sha("moved"),
+    )
+    decision = replace(assessment.decision, findings=(moved,))
+    claim = claim_of(replace(assessment, decision=decision))
+    assert claim["reasons"][0]["movedTo"] == str(ex.sha("moved"))
 
 
 def test_an_image_that_can_t_be_read_has_no_digest_and_stands_as_written():
