@@ -10,6 +10,7 @@ from trailgate.tlog.merkle import (
     frontier_nodes,
     inclusion_proof,
     leaf_hash,
+    node_hash,
     root_of,
     tree_root,
     verify_consistency,
@@ -222,6 +223,8 @@ def test_malformed_inclusion_input_is_refused(index, size, leaf, proof, root):
     [
         (0, 0, [], EMPTY_ROOT, EMPTY_ROOT),
         (0, 1, [], EMPTY_ROOT, ROOT),
+        (0, 1, [ROOT], EMPTY_ROOT, ROOT),
+        (0, 1, [ROOT] * 3, EMPTY_ROOT, ROOT),
         (-1, 1, [], ROOT, ROOT),
         (2, 1, [], TREE.roots[2], ROOT),
         (1, 2**63, [], ROOT, ROOT),
@@ -241,6 +244,20 @@ def test_malformed_inclusion_input_is_refused(index, size, leaf, proof, root):
 def test_malformed_consistency_input_is_refused(size1, size2, proof, root1, root2):
     with pytest.raises(ProofError):
         verify_consistency(size1, size2, proof, root1, root2)
+
+
+@pytest.mark.parametrize(("index", "size"), [(0, 1), (1, 1), (3, 1), (5, 5), (6, 5), (2**62, 2)])
+@pytest.mark.parametrize("length", range(1, 5))
+def test_no_root_can_be_made_for_a_path_of_another_length(index, size, length):
+    # Whoever chooses the root can make any path end there: the length alone refuses it.
+    path = [TREE.leaves[number] for number in range(length)]
+    for turns in range(1 << length):
+        root = LEAF
+        for number, sibling in enumerate(path):
+            left = turns >> number & 1
+            root = node_hash(sibling, root) if left else node_hash(root, sibling)
+        with pytest.raises(ProofError):
+            verify_inclusion(index, size, LEAF, path, root)
 
 
 @pytest.mark.parametrize(("index", "size"), [(-1, 3), (3, 3), (0, 0), (0, -1)])
