@@ -155,13 +155,13 @@ async def test_a_registry_that_hangs_is_evidence_unavailable_within_the_deadline
 
 async def test_a_full_spool_denies_where_enforced_and_warns_where_not(begin, world):
     world.set_policy(policy(namespace="audited", mode="Audit"), policy(name="enforcing"))
+    for number in range(4_999):  # and the start announcement is the last that fits
+        (world.spool / f"filler-{number}.json").touch()
     server = begin()
     await ready(server)
-    for number in range(5_000):
-        (world.spool / f"filler-{number}.json").touch()
-    scale = review("delete-deployment", namespace="guarded")
+    deletion = review("delete-deployment", namespace="guarded")
     for _ in range(2):
-        _, answer = await server.post(scale)
+        _, answer = await server.post(deletion)
         assert answer["response"]["allowed"] is False
         assert answer["response"]["status"]["code"] == 503
         assert answer["response"]["status"]["reason"] == "SpoolFull"
@@ -171,7 +171,7 @@ async def test_a_full_spool_denies_where_enforced_and_warns_where_not(begin, wor
     assert await server.metric("trailgate_admission_evidence_lost_total") == 1
     for path in world.spool.glob("filler-*"):
         path.unlink()
-    _, answer = await server.post(scale)
+    _, answer = await server.post(deletion)
     assert answer["response"]["allowed"] is True
     await server.stop()
     (gap,) = world.claims("gap")
