@@ -22,14 +22,22 @@ from trailgate.model.digest import Digest
 from trailgate.model.image import ImageReference
 from trailgate.oci import documents, media
 from trailgate.oci.attached import fallback_tag
-from trailgate.oci.errors import ConflictError, NotFoundError, ProtocolError, TooLargeError
+from trailgate.oci.errors import (
+    ConflictError,
+    NotFoundError,
+    ProtocolError,
+    TooLargeError,
+    UnavailableError,
+)
 from trailgate.oci.limits import Limits
-from trailgate.oci.registry import Descriptor, Manifest, Precondition, RegistryWriter
+from trailgate.oci.registry import Descriptor, Manifest, Precondition, Pushed, RegistryWriter
 
 _EMPTY: Final = b"{}"
 _ROUNDS: Final = 24
-_LOOKS: Final = 2
-_PAUSE: Final = (0.05, 0.25)
+_TRIES: Final = 2
+_LOOKS: Final = 3
+_SHORTEST: Final = 0.15
+_LONGEST: Final = 2.0
 _MOST: Final = Limits()
 
 _locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -68,12 +76,25 @@ async def attach(
     entry = Descriptor(
         media.OCI_MANIFEST, Digest.of(content), len(content), media.BUNDLE, annotations
     )
-    stored = image.with_digest(entry.digest)
-    pushed = await writer.push_manifest(stored, content, media.OCI_MANIFEST)
+    pushed = await _store(writer, image.with_digest(entry.digest), content)
     target = image.with_digest(subject.digest)
     if not pushed.subject_listed and not _lists(await writer.referrers(target), entry.digest):
         await _list_in_tag(writer, target, entry)
     return entry.digest
+
+
+async def _store(writer: RegistryWriter, image: ImageReference, content: bytes) -> Pushed:
+    """Push a manifest by digest, again if need be: the same bytes twice do no harm.
+
+    Distribution 2 on a file system refuses a manifest (400) at the moment in which
+    somebody else uploads a blob that both need, such as the empty config.
+    """
+    for _ in range(_TRIES):
+        try:
+            return await writer.push_manifest(image, content, media.OCI_MANIFEST)
+        except (ProtocolError, UnavailableError):
+            await _pause(_SHORTEST)
+    return await writer.push_manifest(image, content, media.OCI_MANIFEST)
 
 
 async def append_legacy(
@@ -135,23 +156,31 @@ async def _rewrite(
     edit: Callable[[Manifest | None], Awaitable[tuple[bytes, str]]],
 ) -> Digest:
     """Read, change, write, and look again until our change has stayed; ``ConflictError``."""
+    clock = asyncio.get_running_loop().time
     async with _lock(tag):  # within one process there is no race at all
-        looks = _LOOKS - 1
+        looks, took = _LOOKS - 1, 0.0
         for _ in range(_ROUNDS):
+            began = clock()
             current = await _current(writer, tag)
             if current is not None and holds(current):
                 looks += 1
                 if looks >= _LOOKS:
                     return current.digest
-                await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 (no secret)
+                await _pause(took)
                 continue
-            looks = 0
             content, media_type = await edit(current)
             try:
                 await writer.push_manifest(tag, content, media_type, _unchanged(current))
+                looks, took = 0, clock() - began
             except ConflictError:
-                await asyncio.sleep(random.uniform(*_PAUSE))  # noqa: S311 (no secret)
+                await _pause(took)
     raise ConflictError(f"{tag}: others overwrote it {_ROUNDS} times, nothing was attached")
+
+
+async def _pause(took: float) -> None:
+    """Wait about as long as another writer may take who read before we wrote."""
+    longest = min(max(3 * took, _SHORTEST), _LONGEST)
+    await asyncio.sleep(random.uniform(longest / 3, longest))  # noqa: S311 (no secret)
 
 
 def _lock(tag: ImageReference) -> asyncio.Lock:

@@ -341,6 +341,33 @@ async def test_legacy_signing_at_the_same_time_loses_nothing(
     assert {artifact.content for artifact in attached.artifacts} == {b"0", b"1", b"2", b"3", b"4"}
 
 
+@pytest.mark.parametrize("refusals", [1, 2, 3])
+async def test_a_passing_refusal_of_the_manifest_is_tried_again(refusals: int) -> None:
+    class Moody(MemoryRegistry):
+        left = refusals
+
+        async def push_manifest(
+            self,
+            image: ImageReference,
+            content: bytes,
+            media_type: str,
+            precondition: Precondition | None = None,
+        ) -> Pushed:
+            if b'"subject"' in content and self.left:
+                self.left -= 1
+                raise ProtocolError("400")
+            return await super().push_manifest(image, content, media_type, precondition)
+
+    twin = Moody()
+    image = await push_image(Place(twin, "registry.example", "acme/web", referrers=True))
+    if refusals < 3:
+        await twin.attach(image, b"{}", SLSA)
+        assert len(await twin.referrers(image)) == 1
+    else:
+        with pytest.raises(ProtocolError):
+            await twin.attach(image, b"{}", SLSA)
+
+
 async def test_writing_to_a_registry_that_hangs_ends() -> None:
     async def answer(_: web.Request) -> web.Response:
         await hold.wait()
