@@ -564,3 +564,21 @@ async def test_policies_are_asked_anew_each_time():
     assert not (await gate.assess(asked)).decision.allowed
     loaded.clear()
     assert (await gate.assess(asked)).decision.policies == ()
+
+
+async def test_each_namespace_has_the_keys_of_its_own_policies():
+    class Noting(FactsTwin):
+        async def gather(self, image: Any, keys: Any) -> Any:
+            self.asked.append(",".join(sorted(key.fingerprint for key in keys)))
+            return good()
+
+    facts = Noting()
+    other = builders.rule(signature={"signers": builders.signers("x")})
+    gate = assessor(
+        builders.policy("a"), builders.policy("b", namespaces=["other"], rules=[other]), facts=facts
+    )
+    for namespace in ("shop", "other"):
+        await gate.assess(request(workload(POD), namespace=namespace))
+    first, second = facts.asked
+    assert builders.signer("x").fingerprint in second
+    assert builders.signer("x").fingerprint not in first

@@ -349,6 +349,10 @@ class TestMirror:
         with pytest.raises(RefusedError):
             classify(request(self.pod(), plain, caller=LAPTOP))
 
+    def test_a_mirror_that_is_one_already_is_changed_like_any_pod(self):
+        new = edited(self.pod(), metadata__labels={"app": "web"})
+        assert classify(request(new, self.pod(), caller=LAPTOP)).change_class is ROOT
+
     def test_an_ordinary_pod_of_a_kubelet_is_a_root(self):
         pod = edited(self.pod(), metadata__annotations=...)
         assert classify(request(pod, caller=self.kubelet)).change_class is ROOT
