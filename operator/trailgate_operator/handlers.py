@@ -14,10 +14,12 @@ import kopf
 
 _GROUP = "trailgate.dev"
 _VERSION = "v1alpha1"
+_RETRIES = (1, 1, 2, 3, 5, 5, 5, 5, 5, 5)
+"""Seconds between attempts at a request; after the last one kopf gives up, and is started anew."""
 
 
 def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
-    """Make the handlers; ``admission_seen`` is called for every event on an Admission."""
+    """Make the handlers; ``admission_seen`` is called for what is there, comes or changes."""
     handlers = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=handlers)
@@ -31,11 +33,15 @@ def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
         settings.posting.level = logging.CRITICAL
         settings.scanning.disabled = True
         settings.networking.request_timeout = 30
+        settings.networking.error_backoffs = _RETRIES
         settings.watching.server_timeout = 300
         settings.watching.client_timeout = 330
+        # Else kopf kills this whole process some minutes after it failed.
+        settings.process.ultimate_exiting_timeout = None
 
     @kopf.on.event(_GROUP, _VERSION, "admissions", registry=handlers)
-    def seen(**_: Any) -> None:
-        admission_seen()
+    def seen(event: kopf.RawEvent, **_: Any) -> None:
+        if event["type"] != "DELETED":  # that was most likely the recorder itself
+            admission_seen()
 
     return handlers

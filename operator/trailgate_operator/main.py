@@ -1,39 +1,20 @@
-"""The process ``trailgate-operator``: kopf and the recorder in one event loop."""
+"""The process ``trailgate-operator``: its command line, logging and exit code."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-import kopf
 from prometheus_client import CollectorRegistry, start_http_server
 
-from trailgate.ledger.keys import read_signing_key
-from trailgate.ledger.known import read_known
-from trailgate.ledger.people import Vault
-from trailgate.ledger.record import ControlState, ControlSubject, commit, control_state, encode
-from trailgate.ledger.sqlite import SqliteStore
-from trailgate.ledger.store import Entry
 from trailgate.model.errors import TrailgateError
-from trailgate_kube.client import KubeClient
-from trailgate_kube.cluster import cluster_uid
-from trailgate_kube.spool import AdmissionReader
-from trailgate_operator import handlers
 from trailgate_operator.configuration import Configuration, files, ledger_path
-from trailgate_operator.intake import Desk
 from trailgate_operator.metrics import Metrics
-from trailgate_operator.recorder import Recorder
-from trailgate_operator.returns import ImageHistory
-
-_log = logging.getLogger("trailgate_operator")
-_SUBJECTS = "subject:"
+from trailgate_operator.service import serve
 
 
 @click.command(context_settings={"auto_envvar_prefix": "TRAILGATE", "max_content_width": 100})
@@ -80,6 +61,8 @@ def main(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It says that it can't take signals in its thread: as it should be.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
     try:
         configuration = Configuration(
             namespace=namespace,
@@ -98,65 +81,10 @@ def main(
             start_http_server(metrics_port, metrics_address, registry)
         if kubeconfig is not None:
             os.environ["KUBECONFIG"] = str(kubeconfig)  # for kopf, which reads no other place
-        asyncio.run(_serve(configuration, kubeconfig, metrics))
+        asyncio.run(serve(configuration, kubeconfig, metrics))
     except (TrailgateError, OSError) as error:
         click.echo(f"trailgate-operator: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
-
-
-async def _serve(configuration: Configuration, kubeconfig: Path | None, metrics: Metrics) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    keys = configuration.keys()
-    known = None if configuration.known is None else read_known(configuration.known)
-    log_key = read_signing_key(configuration.log_key)
-    async with await KubeClient.open(kubeconfig) as kube:
-        context = configuration.context(await cluster_uid(kube))
-        with SqliteStore(configuration.ledger, log_key, known=known) as store:
-            history = ImageHistory.read(store.records())
-            vault = Vault(store.disclosures(_SUBJECTS))
-            desk = Desk(keys, context, vault)
-            _announce(store, desk, ControlState.STARTED, log_key.name)
-            spool = AdmissionReader(kube, kube, configuration.namespace)
-            recorder = Recorder(spool, store, desk, history, metrics, known=configuration.known)
-            _log.info("recording into %s, %s", configuration.ledger, log_key.name)
-            try:
-                await _run(recorder, configuration.namespace, stop)
-            finally:
-                _announce(store, desk, ControlState.ENDED, log_key.name)
-
-
-def _announce(store: SqliteStore, desk: Desk, state: ControlState, origin: str) -> None:
-    """Say in the ledger that recording began or ended."""
-    now = datetime.now(UTC)
-    claim = control_state(desk.context, now, ControlSubject.LEDGER, state, name=origin)
-    record, rows = commit(claim, desk.vault, recorded_at=now, position=None)
-    key = f"recorder/{state.value}/{now.isoformat()}/{os.getpid()}"
-    store.append([Entry(encode(record), key, rows)])
-
-
-async def _run(recorder: Recorder, namespace: str, stop: asyncio.Event) -> None:
-    """Run kopf and the recorder until one of them ends or we are told to stop."""
-    operator = asyncio.create_task(
-        kopf.operator(
-            registry=handlers.registry(recorder.wake),
-            namespaces=[namespace],
-            standalone=True,
-            stop_flag=stop,
-        )
-    )
-    recording = asyncio.create_task(recorder.run(stop))
-    await asyncio.wait({operator, recording}, return_when=asyncio.FIRST_COMPLETED)
-    stop.set()
-    await asyncio.wait({operator}, timeout=10)
-    if not operator.done():
-        operator.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await operator
-    await recording
-    operator.result()
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ class Metrics:
             ["cause"],
             registry=registry,
         )
+        self.stuck = Gauge(
+            "trailgate_recorder_stuck",
+            "1 while passes fail: what is admitted waits in the spool.",
+            registry=registry,
+        )
         self.size = Gauge(
             "trailgate_ledger_size", "Entries in the ledger.", registry=registry
         )  # fmt: skip

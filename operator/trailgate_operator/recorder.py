@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from trailgate.ledger.chain import Last
-from trailgate.ledger.errors import LedgerUnavailableError
+from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
 from trailgate.ledger.known import size_of, write_known
 from trailgate.ledger.store import LedgerStore
 from trailgate_kube.errors import GoneError, KubeError
@@ -63,8 +63,10 @@ class Recorder:
             for name, content in store.positions().items()
             if name.startswith(_POSITION)
         }
-        self.problem: str | None = "the spool was not read yet"
-        """For readiness: what keeps it from its work just now."""
+        self._kept: int | None = None
+        """Size of the ledger that the known checkpoint is about, as far as we know."""
+        self.looked = asyncio.Event()
+        """Set once the spool was read for the first time: its kind is there."""
 
     def wake(self) -> None:
         """Something may have come into the spool."""
@@ -80,11 +82,11 @@ class Recorder:
         while not stop.is_set():
             self._wake.clear()
             try:
-                await self.drain()
+                await self.drain(stop)
                 delay, pause = _BACKOFF[0], _IDLE
-                self.problem = None
+                self._metrics.stuck.set(0)
             except (KubeError, LedgerUnavailableError) as error:
-                self.problem = str(error)
+                self._metrics.stuck.set(1)
                 self._metrics.failures.labels(cause=type(error).__name__).inc()
                 _log.warning("%s; trying again in %.1f s", error, delay)
                 pause, delay = delay, min(delay * 2, _BACKOFF[1])
@@ -100,30 +102,48 @@ class Recorder:
             for wait in waits:
                 wait.cancel()
 
-    async def drain(self) -> int:
-        """Record everything in the spool; returns how many entries that made."""
+    async def drain(self, stop: asyncio.Event | None = None) -> int:
+        """Record everything in the spool; returns how many entries that made.
+
+        What can't be deleted does not keep what comes after it from being recorded: the
+        first such error is raised at the end. With ``stop`` set it ends after a page.
+        """
         made, waiting, oldest = 0, 0, ""
         left: dict[str, str] = {}
         held: frozenset[str] = frozenset()
+        failed: KubeError | None = None
         try:
             async with aclosing(self._spool.pages()) as pages:
                 async for page in pages:
                     waiting += len(page)
                     oldest = min([one.created for one in page if one.created] + [oldest or "~"])
-                    history = self._history.ahead()
-                    view = View(self._clock(), self._size, history, held)
-                    intake = take(page, self._last, self._desk, view)
-                    made += await self._append(intake)
-                    history.keep()
-                    await self._remove(intake.remove)
+                    intake, new = await self._record(page, held)
+                    made += new
+                    if failed is None:
+                        failed = await self._remove(intake.remove)
                     left |= intake.left
                     held = frozenset(intake.held)
+                    if stop is not None and stop.is_set():
+                        return made
+            self.looked.set()
         except GoneError:
             self._wake.set()  # the list took too long: begin again
         for name, why in left.items():
             _log.error("Admission %s stays in the spool: %s", name, why)
         self._metrics.looked(waiting, oldest, len(left), self._clock())
+        if failed is not None:
+            raise failed
         return made
+
+    async def _record(self, page: Sequence[Stored], held: frozenset[str]) -> tuple[Intake, int]:
+        """Make a page's claims durable, in the ledger and for the known checkpoint."""
+        history = self._history.ahead()
+        view = View(self._clock(), self._size, history, held)
+        intake = take(page, self._last, self._desk, view)
+        new = await self._append(intake)
+        history.keep()
+        self._keep_known()
+        return intake, new
 
     async def _append(self, intake: Intake) -> int:
         """Append durably; returns how many entries are new."""
@@ -137,12 +157,29 @@ class Recorder:
         self._last.update(intake.last)
         self._size += len(new)
         self._metrics.appended(new, self._size, time.monotonic() - started)
-        if new and self._known is not None:
-            write_known(self._known, self._store.checkpoint())
         return len(new)
 
-    async def _remove(self, stored: list[Stored]) -> None:
-        """Delete what is durable now; what can't be deleted is recognised the next time."""
+    def _keep_known(self) -> None:
+        """Keep the newest checkpoint outside of the ledger, before anything is deleted.
+
+        Not only after an append: the one before may have been the last thing that a
+        recorder did before it was killed.
+        """
+        if self._known is None or self._kept == self._size:
+            return
+        try:
+            write_known(self._known, self._store.checkpoint())
+        except LedgerUnavailableError:
+            raise
+        except LedgerError as error:
+            raise LedgerUnavailableError(str(error)) from error
+        self._kept = self._size
+
+    async def _remove(self, stored: Sequence[Stored]) -> KubeError | None:
+        """Delete what is durable now; what can't be deleted is recognised the next time.
+
+        Returns the first error of the API server's; others are raised.
+        """
         limit = asyncio.Semaphore(_DELETIONS)
 
         async def remove(one: Stored) -> None:
@@ -151,6 +188,8 @@ class Recorder:
                 self._metrics.batches.inc()
 
         results = await asyncio.gather(*map(remove, stored), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        errors = [result for result in results if isinstance(result, BaseException)]
+        for error in errors:
+            if not isinstance(error, KubeError):
+                raise error
+        return next((error for error in errors if isinstance(error, KubeError)), None)

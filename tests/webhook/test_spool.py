@@ -264,16 +264,42 @@ async def test_nobody_waits_longer_than_asked_and_what_is_enforced_is_withdrawn(
     first = asyncio.create_task(writer.admitted(root(), 0.1))
     await until(lambda: len(admissions.attempts) > 1)
     enforced, audited = root(), root(mode=Mode.AUDIT)
-    results = await asyncio.gather(
+    *results, passed = await asyncio.gather(
         first,
         writer.admitted(enforced, 0.05),
         writer.admitted(audited, 0.05),
         return_exceptions=True,
     )
-    assert [result.reason for result in results] == [Reason.EVIDENCE_UNAVAILABLE] * 3
+    assert [result.reason for result in results] == [Reason.EVIDENCE_UNAVAILABLE] * 2
+    assert passed is None
     await until(lambda: uid_of(audited) in uids(admissions))
     assert uid_of(enforced) not in uids(admissions)
     chained(admissions)
+
+
+@pytest.mark.parametrize(("then", "gaps"), [("kept", []), ("full", [1])])
+async def test_what_is_late_and_not_enforced_is_a_gap_only_where_it_fails(
+    begun, monkeypatch, then, gaps
+):
+    writer, admissions, clock = begun
+    monkeypatch.setattr(spool, "ATTEMPT", 5)
+    write, go = admissions.write, asyncio.Event()
+
+    async def slow(batch, **kwargs):
+        await go.wait()
+        admissions.write = write
+        if then == "full":
+            raise SpoolFullError("exceeded quota")
+        return await write(batch, **kwargs)
+
+    admissions.write = slow
+    await writer.admitted(root(mode=Mode.AUDIT), 0.05)
+    go.set()
+    await until(lambda: admissions.write is write)
+    clock.now += spool.NOTES_EVERY + 1
+    await writer.stop()
+    assert [claim["count"] for claim in claims(admissions, "gap")] == gaps
+    assert len(claims(admissions, "admitted")) == 1 - len(gaps)
 
 
 async def test_an_api_server_that_is_away_for_a_moment_is_waited_for(begun):

@@ -111,6 +111,8 @@ class _Waiting:
     size: int
     done: asyncio.Future[NotKeptError | None] | None = field(default=None, repr=False)
     """Settled with None when the claim is durable, else with why it isn't."""
+    late: bool = False
+    """Nobody waits for it any more: the change passed, and is lost where this fails."""
 
 
 class SpoolWriter:
@@ -154,7 +156,7 @@ class SpoolWriter:
                 task.cancel()
                 await asyncio.wait({task})
         leaving = NotKeptError(Reason.EVIDENCE_UNAVAILABLE, "the gate is shutting down; try again")
-        _settle(self._queue, leaving)
+        self._settle(self._queue, leaving)
         self._queue.clear()
 
     def problem(self) -> str | None:
@@ -167,7 +169,8 @@ class SpoolWriter:
         """Write one allowed change ahead; returns when it is durable.
 
         ``NotKeptError`` after ``seconds``, or at once where it certainly can't be kept. A
-        claim that nobody enforces stays queued after that: late is better than lost.
+        claim that nobody enforces stays queued after ``seconds``, and this returns: late
+        is better than lost. Where it can't be kept in the end, the writer counts it as lost.
         """
         if len(self._queue) >= QUEUE_LIMIT or self.problem() is not None or self._stopping:
             raise NotKeptError(
@@ -184,7 +187,10 @@ class SpoolWriter:
             if (error := done.result()) is not None:
                 raise error
             return
-        if assessment.decision.enforced and waiting in self._queue:
+        if not assessment.decision.enforced:
+            waiting.late = True
+            return
+        if waiting in self._queue:
             self._queue.remove(waiting)
         raise NotKeptError(
             Reason.EVIDENCE_UNAVAILABLE, f"the change was not recorded within {seconds:.1f} s"
@@ -281,7 +287,7 @@ class SpoolWriter:
             outcome = error
             queue.extendleft(waiting for waiting in reversed(taken) if waiting.done is None)
         finally:
-            _settle(taken, outcome)
+            self._settle(taken, outcome)
         self._metrics.spooled.inc(0 if outcome else len(taken))
         return outcome is None
 
@@ -326,6 +332,13 @@ class SpoolWriter:
         self._metrics.spool_errors.labels(kind).inc()
         logs.write(logging.WARNING, "spool write failed", kind=kind, detail=str(error))
 
+    def _settle(self, those: Iterable[_Waiting], outcome: NotKeptError | None) -> None:
+        for waiting in those:
+            if waiting.done is not None and not waiting.done.done():
+                waiting.done.set_result(outcome)
+            if waiting.late and outcome is not None:
+                self.lost()
+
     def _show(self) -> None:
         self._metrics.spool_queue.set(len(self._queue))
         self._metrics.refusals_queue.set(len(self._refusals) + len(self._notes))
@@ -362,9 +375,3 @@ def _take(queue: deque[_Waiting]) -> list[_Waiting]:
             break
         taken.append(queue.popleft())
     return taken
-
-
-def _settle(those: Iterable[_Waiting], outcome: NotKeptError | None) -> None:
-    for waiting in those:
-        if waiting.done is not None and not waiting.done.done():
-            waiting.done.set_result(outcome)
