@@ -71,6 +71,8 @@ PROGRAMS = {
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl")
 
 _found: dict[str, Path] = {}
+_failed: dict[str, ControlPlaneError] = {}
+"""What can't be had is not tried again in this process: each try may take minutes."""
 _found_lock = threading.Lock()
 
 
@@ -87,16 +89,26 @@ def _ensure(program: Program, say: cache.Say) -> Path:
     remembered = _found.get(program.name)
     if remembered is not None and remembered.exists():
         return remembered
+    if program.name in _failed:
+        raise _failed[program.name]
     path = _assets(program) or cache.lookup(_key(program), program.name)
     if path is None:
-        with cache.lock(say):
-            path = (
-                cache.lookup(_key(program), program.name)
-                or _envtest(program, say)
-                or _build(program, say)
-            )
+        try:
+            path = _make(program, say)
+        except ControlPlaneError as error:
+            _failed[program.name] = error
+            raise
     _found[program.name] = path
     return path
+
+
+def _make(program: Program, say: cache.Say) -> Path:
+    with cache.lock(say):
+        return (
+            cache.lookup(_key(program), program.name)
+            or _envtest(program, say)
+            or _build(program, say)
+        )
 
 
 def version(program: Program) -> str:

@@ -19,6 +19,8 @@ from e2e.controlplane import shared
 from e2e.controlplane.binaries import CONTROL_PLANE, ensure
 from e2e.controlplane.cluster import Cluster
 from e2e.controlplane.cosign import Cosign
+from e2e.controlplane.errors import ControlPlaneError
+from e2e.controlplane.progress import to_stderr
 from e2e.controlplane.registry import RegistryProcess
 from e2e.controlplane.start import ControlPlane, Options
 
@@ -58,7 +60,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             wanted.update(_NEEDS_BY_MARKER.get(marker.name, ()))
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        ensure(sorted(wanted))
+        try:
+            ensure(sorted(wanted))
+        except ControlPlaneError as error:  # those that need it fail, and say why
+            to_stderr(str(error))
 
 
 def _shared(factory: pytest.TempPathFactory, name: str, *, controllers: bool) -> Iterator[Cluster]:

@@ -25,6 +25,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TRAILGATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
     monkeypatch.setattr(binaries, "_found", {})
+    monkeypatch.setattr(binaries, "_failed", {})
     return tmp_path
 
 
@@ -161,6 +162,9 @@ def test_a_failed_build_shows_why_and_what_to_do(home, monkeypatch):
     assert "no such host" in str(failed.value)
     assert "KUBEBUILDER_ASSETS" in str(failed.value)
     assert cache.lookup(binaries._key(PROGRAMS["etcd"]), "etcd") is None
+    (home / "path" / "go").unlink()
+    with pytest.raises(ControlPlaneError, match="no such host"):  # at once, not by trying again
+        ensure(["etcd"], silent)
 
 
 @pytest.mark.parametrize("version", ["go1.25.9", "go1.9", "devel", ""])

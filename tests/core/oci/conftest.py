@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from e2e.controlplane import ports
-from e2e.controlplane.binaries import ensure
 from e2e.controlplane.process import Process
 from tests.core.oci.support import Place, client_for
 from trailgate.oci.memory import MemoryRegistry
@@ -25,14 +24,6 @@ _REAL = ["go", "go-without-referrers", "distribution-2"]
 @dataclass(frozen=True)
 class _Address:
     address: str
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the registry before the tests that need it start their clocks."""
-    if not session.config.option.collectonly and any(
-        "[go" in item.nodeid for item in session.items
-    ):
-        ensure(["registry"])
 
 
 @pytest.fixture(scope="session")
