@@ -28,13 +28,17 @@ _ENDPOINTS: Final = {"docker.io": "registry-1.docker.io"}
 #: Where well-known registries keep their blobs. Nothing but a GET without
 #: credentials goes there, and what comes back is hashed.
 REDIRECTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "docker.io": ("production.cloudflare.docker.com", "*.*.r2.cloudflarestorage.com"),
+    "docker.io": (
+        "production.cloudflare.docker.com",
+        "production.cloudfront.docker.com",
+        "docker-images-prod.*.r2.cloudflarestorage.com",
+    ),
     "ghcr.io": ("pkg-containers.githubusercontent.com",),
     "quay.io": ("*.quay.io",),
     "registry.gitlab.com": ("cdn.registry.gitlab-static.net", "storage.googleapis.com"),
     "registry.k8s.io": ("*.pkg.dev", "*.s3.dualstack.*.amazonaws.com"),
     "mcr.microsoft.com": ("*.data.mcr.microsoft.com",),
-    "*.azurecr.io": ("*.blob.core.windows.net",),
+    "*.azurecr.io": ("*.blob.core.windows.net", "*.*.data.azurecr.io"),
     "*.dkr.ecr.*.amazonaws.com": ("*.s3.*.amazonaws.com",),
     "public.ecr.aws": ("*.cloudfront.net",),
     "gcr.io": ("storage.googleapis.com",),

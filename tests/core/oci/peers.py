@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
@@ -92,7 +93,7 @@ class App:
 
 
 @contextlib.asynccontextmanager
-async def app(answer: Answering) -> AsyncIterator[App]:
+async def app(answer: Answering, tls: ssl.SSLContext | None = None) -> AsyncIterator[App]:
     peer = App()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -104,7 +105,7 @@ async def app(answer: Answering) -> AsyncIterator[App]:
     application.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     peer.address = f"127.0.0.1:{runner.addresses[0][1]}"
     try:
