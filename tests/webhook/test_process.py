@@ -182,6 +182,7 @@ def more_than(things, enough):
     return len(things) > enough
 
 
+@pytest.mark.timeout(180)
 async def test_killed_at_any_moment_everything_that_was_accepted_is_in_the_spool(begin, world):
     accepted, sent = set(), set()
 

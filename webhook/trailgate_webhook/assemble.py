@@ -28,7 +28,7 @@ from trailgate.oci.client import RegistryClient
 from trailgate.oci.credentials import Anonymous, CredentialSource, DockerConfig
 from trailgate.oci.guard import Guard
 from trailgate.policy.material import registries
-from trailgate_kube.client import KubeClient
+from trailgate_kube.api import Kube
 from trailgate_kube.cluster import cluster_uid
 from trailgate_kube.errors import KubeError
 from trailgate_kube.owners import KubeOwners
@@ -83,9 +83,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     metrics = Metrics()
     certificate = ServingCertificate(settings.tls_cert, settings.tls_key, settings.client_ca)
     keys = _keys(settings)
-    client = None
-    if settings.needs_cluster:
-        client = await stack.enter_async_context(await KubeClient.open(settings.kubeconfig))
+    client = await _cluster(settings, stack)
     source = _policy_source(settings, client, metrics)
     assessor = Assessor(
         source.policies,
@@ -124,6 +122,15 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     )
 
 
+async def _cluster(settings: Settings, stack: AsyncExitStack) -> Kube | None:
+    if not settings.needs_cluster:
+        return None
+    # Only here: it loads the kubernetes package, which takes longer than all the rest.
+    from trailgate_kube.client import KubeClient  # noqa: PLC0415
+
+    return await stack.enter_async_context(await KubeClient.open(settings.kubeconfig))
+
+
 def _keys(settings: Settings) -> Keys:
     try:
         recorder = load_sealing_key(_content(settings.recorder_key, "--recorder-key"))
@@ -137,7 +144,7 @@ def _keys(settings: Settings) -> Keys:
 
 
 def _policy_source(
-    settings: Settings, client: KubeClient | None, metrics: Metrics
+    settings: Settings, client: Kube | None, metrics: Metrics
 ) -> DirectoryPolicies | ClusterPolicies:
     source: DirectoryPolicies | ClusterPolicies
     if settings.policy_dir is not None:
@@ -169,7 +176,7 @@ async def _evidence(
     return evidence
 
 
-def _owners(client: KubeClient | None) -> OwnerReader:
+def _owners(client: Kube | None) -> OwnerReader:
     return NoCluster() if client is None else KubeOwners(client)
 
 
@@ -183,13 +190,13 @@ def _listeners(settings: Settings, stack: AsyncExitStack) -> Listeners:
     return Listeners(main, health)
 
 
-async def _context(settings: Settings, client: KubeClient | None) -> Context:
+async def _context(settings: Settings, client: Kube | None) -> Context:
     uid = settings.cluster_uid or await _cluster_uid(_there(client))
     gate = GateIdentity(trailgate.__version__, settings.digest, settings.image)
     return Context(Cluster(uid, settings.cluster_name), gate, settings.environment)
 
 
-async def _cluster_uid(client: KubeClient) -> str:
+async def _cluster_uid(client: Kube) -> str:
     """Ask which cluster this is; an API server that restarts is waited for."""
     pause, last = 0.5, "no answer"
     try:
@@ -206,7 +213,7 @@ async def _cluster_uid(client: KubeClient) -> str:
         raise ConfigurationError(f"can't learn which cluster this is: {last}") from None
 
 
-def _spool(settings: Settings, client: KubeClient | None) -> Writes:
+def _spool(settings: Settings, client: Kube | None) -> Writes:
     if settings.spool_dir is None:
         return AdmissionWriter(_there(client), settings.namespace)
     try:
