@@ -70,7 +70,7 @@ def command() -> None:
 def init(path: Path, origin: str, key_path: Path, vkey_path: Path | None) -> None:
     """Make an empty ledger, and the key that signs it."""
     from trailgate.ledger import sqlite
-    from trailgate.ledger.errors import LedgerExistsError
+    from trailgate.ledger.errors import LedgerError, LedgerExistsError
     from trailgate.ledger.keys import write_signing_key, write_verifier_key
     from trailgate.tlog.note import SigningKey
 
@@ -80,8 +80,14 @@ def init(path: Path, origin: str, key_path: Path, vkey_path: Path | None) -> Non
             raise LedgerExistsError(f"{file} is already there; nothing was changed")
     key = SigningKey.generate(origin)
     write_signing_key(key_path, key)
-    write_verifier_key(public, key.verifier)
-    sqlite.create(path, key)
+    try:
+        write_verifier_key(public, key.verifier)
+        sqlite.create(path, key)
+    except LedgerError:
+        # A key without a ledger would only be in the way of the next try.
+        for file in (key_path, public):
+            file.unlink(missing_ok=True)
+        raise
     note(f"made the ledger {path}, its key {key_path} (keep it secret) and {public}")
     note("give the vkey to whoever will verify, by another way than the ledger itself:")
     click.echo(str(key.verifier))

@@ -51,5 +51,9 @@ class EntryNotFoundError(LedgerError):
     exit_code = 2
 
 
+class UnknownSchemaError(LedgerError):
+    """An entry is not a record of a schema that this version knows."""
+
+
 class EntryRefusedError(LedgerError, MalformedError):
     """An entry that no ledger takes: too large, empty, or without a dedupe key."""

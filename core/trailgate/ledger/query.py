@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from trailgate.ledger.disclosures import Disclosures
-from trailgate.ledger.errors import LedgerError
+from trailgate.ledger.errors import UnknownSchemaError
 from trailgate.ledger.form import SCHEMA, stamp
 from trailgate.ledger.index import Index
 from trailgate.ledger.people import Revealed
@@ -52,6 +52,7 @@ class Found:
 
     index: int
     record: dict[str, Any]
+    """Empty where the entry is of another schema."""
     revealed: dict[str, Revealed]
     """What the record's commitments open to."""
     claims: int = 1
@@ -114,12 +115,15 @@ class Question:
         )
 
     def find(self, selected: list[tuple[int, int, int]]) -> Iterator[Found]:
-        """Read what was selected."""
+        """Read what was selected; of another schema's entry, just that it is there."""
         for index, claims, first in selected:
-            yield self.read(index, claims, first)
+            try:
+                yield self.read(index, claims, first)
+            except UnknownSchemaError:
+                yield Found(index, {}, {}, claims, first)
 
     def read(self, index: int, claims: int = 1, first: int | None = None) -> Found:
-        """Read one entry (``EntryNotFoundError``); another schema's is a ``LedgerError``."""
+        """Read one entry (``EntryNotFoundError``, ``UnknownSchemaError``)."""
         (content,) = self._reader.records(index, index + 1)
         record = parse(index, content)
         opened = self._disclosures.of(index, record)
@@ -141,11 +145,13 @@ class Question:
 
 
 def parse(index: int, content: bytes) -> dict[str, Any]:
-    """Read a record's JSON; ``LedgerError`` where it is not one of ours."""
+    """Read a record's JSON; ``UnknownSchemaError`` where it is not one of ours."""
     try:
         record = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise LedgerError(f"entry {index} is not JSON: {error}") from error
+        raise UnknownSchemaError(f"entry {index} is not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise LedgerError(f"entry {index} is not of schema {SCHEMA}: this version can't show it")
+        raise UnknownSchemaError(
+            f"entry {index} is not of schema {SCHEMA}: this version can't show it"
+        )
     return record

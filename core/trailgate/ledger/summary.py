@@ -95,6 +95,10 @@ def summary(found: Found) -> Row:
     for column in COLUMNS:
         row.put(column, None)
     row.put("index", found.index)
+    if not record:
+        row.put("kind", "unknown")
+        row.absent = dict.fromkeys(row.absent, "UnknownSchema")
+        return row
     row.put("count", record.get("count", found.claims), reader.reason("/count"))
     for name in ("kind", "decidedAt", "recordedAt"):
         row.put(name, record[name])

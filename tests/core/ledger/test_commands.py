@@ -77,7 +77,24 @@ def test_init_refuses_names_that_no_note_can_carry(tmp_path, origin):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_init_that_fails_leaves_no_key_behind(tmp_path):
+    path, secret = tmp_path / "none" / "l.db", tmp_path / "log.key"
+    arguments = [f"--ledger=sqlite:{path}", "--origin", "example.com/trail", "--key", secret]
+    run("init", *arguments, code=3)
+    run("init", *arguments, "--vkey", tmp_path / "none" / "v", code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
 # list
+
+
+def test_entries_of_an_unknown_schema_are_listed(path, key):
+    with SqliteStore(path, key) as store:
+        store.append([Entry(b'{"schema":"later"}', "k")])
+    lines = run("list", f"--ledger=sqlite:{path}").stdout.splitlines()
+    assert lines[1].split()[:2] == ["0", "null,"]
+    assert "unknown" in lines[1]
+    assert "can't show it" in run("show", 0, f"--ledger=sqlite:{path}", code=3).stderr
 
 
 def test_the_kinds_are_the_records():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.core.ledger import trails
 from trailgate.ledger import record as rec
-from trailgate.ledger.errors import EntryNotFoundError, LedgerError
+from trailgate.ledger.errors import EntryNotFoundError, UnknownSchemaError
 from trailgate.ledger.index import Index, index_path
 from trailgate.ledger.people import erase
 from trailgate.ledger.plain import plain
@@ -232,12 +232,17 @@ def test_the_index_holds_no_names(trail):
 def test_what_is_not_understood_is_listed_and_not_shown(path, key):
     with SqliteStore(path, key) as store:
         store.append([Entry(record, str(record)) for record in (b"{}", b"[", b'{"schema":"x"}')])
-        store.append([Entry(b'{"schema":"trailgate.dev/record/v1"}', "k")])
-    assert ask(path) == [0, 1, 2, 3]
+    assert ask(path) == [0, 1, 2]
     assert ask(path, kind="admitted") == []
     for index in range(3):
-        with pytest.raises(LedgerError, match=f"entry {index} is not"):
+        with pytest.raises(UnknownSchemaError, match=f"entry {index} is not"):
             read(path, index)
+    with SqliteReader(path) as reader, Index(reader) as index:
+        question = Question(reader, index)
+        row = summary(next(question.find(question.select(Filter()))))
+    assert (row.values["index"], row.values["kind"]) == (0, "unknown")
+    assert set(row.absent) == set(COLUMNS) - {"index", "kind"}
+    assert set(row.absent.values()) == {"UnknownSchema"}
 
 
 def test_an_entry_that_is_not_there(trail):

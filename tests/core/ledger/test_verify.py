@@ -1,5 +1,6 @@
 """The verifier: never a false alarm on a clean log, and no change goes unnoticed."""
 
+import json
 import random
 import shutil
 import sqlite3
@@ -198,6 +199,7 @@ def test_a_missing_entry_is_named(trail, key, index):
     tamper(trail, f"DELETE FROM entry WHERE idx = {index}")
     found = first(trail, key)
     assert found.index == index
+    assert "missing" in found.what
 
 
 def test_entries_dropped_from_the_end_are_missed_by_its_own_checkpoint(trail, key):
@@ -373,6 +375,21 @@ def test_changed_disclosures_are_found(trail, key, statement):
     assert not run(trail, key).holds
 
 
+def test_a_wrong_salt_is_told_of_every_entry(trail, key):
+    with sqlite3.connect(trail) as intruder:
+        for name, content in intruder.execute(
+            "SELECT key, content FROM disclosure WHERE key LIKE 'subject:%'"
+        ).fetchall():
+            row = json.loads(content) | {"salt": "00" * 32}
+            intruder.execute(
+                "UPDATE disclosure SET content = ? WHERE key = ?", (json.dumps(row).encode(), name)
+            )
+    intruder.close()
+    told = [p for p in run(trail, key).problems if "/people/0/id" in p.what]
+    assert [problem.index for problem in told] == [0, 1, 2, 3, 4, 5]
+    assert all("does not open to what is disclosed" in problem.what for problem in told)
+
+
 @pytest.mark.parametrize("record", [b"{", b"[]", b"null", b"\xff", b'"x"'])
 def test_an_entry_that_is_no_record(path, key, record):
     with SqliteStore(path, key) as store:
@@ -418,7 +435,7 @@ def test_a_flipped_byte_anywhere_is_found_or_harmless(tmp_path, key):
     good, whole = contents(trail), trail.read_bytes()
     randomness = random.Random(6962)
     found = harmless = 0
-    for _ in range(600):
+    for _ in range(400):
         place, bit = randomness.randrange(len(whole)), 1 << randomness.randrange(8)
         changed = bytearray(whole)
         changed[place] ^= bit
@@ -428,8 +445,15 @@ def test_a_flipped_byte_anywhere_is_found_or_harmless(tmp_path, key):
             continue
         harmless += 1
         assert contents(trail) == good, f"byte {place} bit {bit:#x} went unnoticed"
-    assert found > 150
+    assert found > 100
     assert harmless > 0
+
+
+def test_damage_that_only_sqlite_sees_is_found(trail, key):
+    whole = bytearray(trail.read_bytes())
+    whole[36:40] = (7).to_bytes(4, "big")  # the header's count of free pages
+    trail.write_bytes(whole)
+    assert first(trail, key).what == "the file's structure is damaged"
 
 
 @pytest.mark.parametrize("keep", [0, 10, 100, 4096, 9000, -5000, -1])
