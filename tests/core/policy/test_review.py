@@ -90,6 +90,14 @@ def test_a_later_no_takes_a_yes_back(state, at, cancels):
     assert with_approvals(no, yes) == (["ReviewMissing"] if cancels else [])
 
 
+def test_the_last_no_is_the_one_that_counts():
+    no = b.approval(state="CHANGES_REQUESTED")
+    early, late = replace(no, at=EARLIER), replace(no, at=LATER)
+    assert with_approvals(early, b.approval(), late) == ["ReviewMissing"]
+    assert with_approvals(late, b.approval(), early) == ["ReviewMissing"]
+    assert with_approvals(late, early, b.approval(at=b.NOW)) == []
+
+
 def test_a_comment_takes_nothing_back():
     yes = b.approval()
     assert with_approvals(yes, replace(yes, state="COMMENTED", at=LATER)) == []
@@ -240,6 +248,11 @@ def test_a_direct_push_is_a_gap():
 @pytest.mark.parametrize("commits", [(), (b.OTHER,)])
 def test_a_range_that_does_not_list_its_last_commit_is_a_gap(commits):
     assert reasons(source=b.source(commits=commits)) == ["ReviewGap"]
+
+
+def test_a_range_without_its_last_commit_is_a_gap_even_if_all_it_lists_is_approved():
+    change = b.reviewed(commits=(b.OLDER, b.HEAD))
+    assert reasons(source=b.source(commits=(b.OLDER,)), changes=(change,)) == ["ReviewGap"]
 
 
 def test_no_change_at_all_is_a_missing_review():
