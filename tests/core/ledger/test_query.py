@@ -193,6 +193,27 @@ def run(path, statement):
     made.close()
 
 
+def test_an_index_of_another_history_is_made_anew(trail, key):
+    assert ask(trail, kind="refused") == [REFUSED]
+    trail.unlink()
+    trails.write(trail, key, some=trails.claims()[::-1])
+    assert ask(trail, kind="refused") == [0]
+
+
+def test_two_who_bring_it_up_to_date_at_once_do_not_collide(trail, monkeypatch):
+    original = Index._catch_up
+
+    def overtaken(index):
+        monkeypatch.setattr(Index, "_catch_up", original)
+        ask(trail)
+        original(index)
+
+    monkeypatch.setattr(Index, "_catch_up", overtaken)
+    with SqliteReader(trail) as reader, Index(reader) as index:
+        assert not index.in_memory
+        assert index_rows(reader, index)[1] == (2, 2, 1)
+
+
 def test_a_wrong_index_is_put_right_by_a_rebuild(trail):
     assert ask(trail, kind="refused") == [REFUSED]
     run(index_path(trail), "UPDATE event SET kind = 'gap'")
