@@ -97,6 +97,8 @@ def write(envelope: dsse.Envelope, fingerprint: str) -> bytes:
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": {
             "publicKey": {"hint": base64.b64encode(digest).decode("ascii")},
+            # Empty means absent, but there are readers that miss the field.
+            "tlogEntries": [],
         },
         "dsseEnvelope": dsse.to_json(envelope),
     }
