@@ -152,6 +152,26 @@ def test_other_times_are_refused(text):
         moment(text)
 
 
+@pytest.mark.parametrize(("state", "expected"), [("APPROVED", [0]), ("DISMISSED", [])])
+def test_of_several_changes_only_approvals_count_for_the_filter(tmp_path, key, state, expected):
+    two = EXAMPLES.two_repositories()
+    verdicts = []
+    for name, release, verdict in zip(
+        ("web", "api"), ("1.1", "2.1"), two.decision.images, strict=True
+    ):
+        record = EXAMPLES.change_record(name, release)
+        (change,) = record.changes
+        approvals = tuple(replace(one, state=state) for one in change.approvals)
+        told = replace(record, changes=(replace(change, approvals=approvals),))
+        verdicts.append(EXAMPLES.with_predicates(verdict, change=told))
+    claim = rec.admitted(
+        replace(two, decision=replace(two.decision, images=tuple(verdicts))), EXAMPLES.CONTEXT
+    )
+    path = trails.write(tmp_path / "t.db", key, some=[claim])
+    assert ask(path, approver="bob") == expected
+    assert ask(path, committer="alice") == [0]
+
+
 # The index is derived
 
 
