@@ -89,6 +89,10 @@ class LazyGroup(click.Group):
 
 def _fail(text: str, code: ExitCode) -> NoReturn:
     click.echo(f"trailgate: {' '.join(text.split())}", err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk: Python would fail again at exit, with a code of its own
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
