@@ -8,6 +8,7 @@ The object's label ``test`` chooses what the assessor does (see ``Scripted``).
 import asyncio
 import json
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -100,7 +101,15 @@ async def main(options):
     certs = Path(options["certs"])
     spool = NoSpool()
     spool.metrics = metrics
-    gate = Gate(Scripted(), spool, enforcing, metrics, lambda: options.get("checkpoint"))
+    ready_at = time.monotonic() + options.get("policies_after", 0)
+    gate = Gate(
+        Scripted(),
+        spool,
+        enforcing,
+        metrics,
+        checkpoint=lambda: options.get("checkpoint"),
+        unready=lambda: None if time.monotonic() >= ready_at else "not read from the cluster yet",
+    )
     health = Health({"policies": lambda: options.get("policies_problem")}, {})
     client_ca = options.get("client_ca")
     process = Process(

@@ -54,6 +54,21 @@ async def test_a_denial_carries_code_reason_message_and_annotations(start):
     assert "deployer" not in json.dumps(annotations)
 
 
+async def test_nothing_is_decided_before_the_policies_were_read(start):
+    """Left to the API server: its entries for Enforce and for Audit know what to do."""
+    server = start(policies_after=3600)
+    status, answer = await server.post(review("create-deployment"), "?timeout=1s")
+    assert status == 503
+    assert "response" not in answer
+    assert "EvidenceUnavailable: policies: not read from the cluster yet" in answer["error"]
+
+
+async def test_a_review_in_the_first_moment_waits_for_the_policies(start):
+    status, answer = await start(policies_after=1.0).post(review("create-deployment"))
+    assert status == 200
+    assert answer["response"]["allowed"] is True
+
+
 async def test_what_could_not_be_fetched_is_a_503(start):
     _, answer = await start().post(review("create-deployment", test="unavailable"))
     assert answer["response"]["allowed"] is False

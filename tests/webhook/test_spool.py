@@ -353,15 +353,25 @@ async def test_nothing_is_admitted_before_the_start_is_announced():
     admissions = MemoryAdmissions(limit=0)
     writer = SpoolWriter(admissions, Scribe(), Metrics())
     await writer.start()
-    await until(lambda: admissions.attempts)
+    await until(lambda: writer._unstarted is not None)
     assert "not announced" in writer.problem()
-    with pytest.raises(NotKeptError) as raised:
+    with pytest.raises(NotKeptError, match="no more fit") as raised:
         await writer.admitted(root(), 1)
-    assert raised.value.reason is Reason.EVIDENCE_UNAVAILABLE
+    assert raised.value.reason is Reason.SPOOL_FULL
     admissions.limit = 10
     await until(lambda: writer.started)
     assert writer.problem() is None
     await writer.admitted(root(), 1)
+    await writer.stop()
+    assert [batch.kind for batch in chained(admissions)] == ["started", "admitted", "ended"]
+
+
+async def test_a_change_in_the_first_moment_waits_for_the_start_to_be_announced():
+    admissions = MemoryAdmissions()
+    writer = SpoolWriter(admissions, Scribe(), Metrics())
+    await writer.start()
+    assert not writer.started
+    await writer.admitted(root(), 2)
     await writer.stop()
     assert [batch.kind for batch in chained(admissions)] == ["started", "admitted", "ended"]
 

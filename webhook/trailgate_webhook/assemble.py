@@ -103,7 +103,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
         spool,
         lambda namespace: policies.enforcing(source, namespace),
         metrics,
-        checkpoint.latest if checkpoint else lambda: None,
+        checkpoint=checkpoint.latest if checkpoint else lambda: None,
+        unready=source.problem,
     )
     health = Health(
         {"policies": source.problem, "spool": spool.problem},

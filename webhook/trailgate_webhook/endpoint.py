@@ -28,6 +28,8 @@ from trailgate_webhook.review import Answer, ReviewError, encode, read
 from trailgate_webhook.spool import NotKeptError
 
 _NONE = "none"
+#: Seconds between two looks at whether the policies are there: only right after a start.
+_LOOK_AGAIN = 0.02
 
 
 class Assesses(Protocol):
@@ -59,7 +61,11 @@ class Reply:
 
 
 class Gate:
-    """Answers reviews. ``enforcing(namespace)`` says whether any policy there enforces."""
+    """Answers reviews.
+
+    ``enforcing(namespace)`` says whether any policy there enforces, ``unready()`` why
+    that isn't known yet: nothing is decided on policies that were not read.
+    """
 
     def __init__(
         self,
@@ -67,13 +73,16 @@ class Gate:
         spool: Spools,
         enforcing: Callable[[str], bool],
         metrics: Metrics,
+        *,
         checkpoint: Callable[[], str | None] = lambda: None,
+        unready: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._assessor = assessor
         self._spool = spool
         self._enforcing = enforcing
         self._metrics = metrics
         self._checkpoint = checkpoint
+        self._unready = unready
 
     async def review(self, body: bytes, deadline: Deadline) -> Reply:
         """Answer one review before its deadline."""
@@ -94,6 +103,8 @@ class Gate:
         return reply
 
     async def _decide(self, request: AdmissionRequest, deadline: Deadline) -> Reply:
+        if (missing := await self._unknown(deadline)) is not None:
+            return self._undecidable(request, missing)
         started = time.perf_counter()
         timer = asyncio.timeout(deadline.for_assessment())
         try:
@@ -111,6 +122,23 @@ class Gate:
         if assessment.recorded:
             return await self._recorded(assessment, deadline)
         return self._allowed(assessment)
+
+    async def _unknown(self, deadline: Deadline) -> str | None:
+        """Wait for the first policies while there is time; say what is missing after that."""
+        while (missing := self._unready()) is not None:
+            if not (left := deadline.for_assessment()):
+                break
+            await asyncio.sleep(min(_LOOK_AGAIN, left))
+        return missing
+
+    def _undecidable(self, request: AdmissionRequest, missing: str) -> Reply:
+        """Leave it to the API server: its entry for this namespace knows the mode."""
+        self._metrics.decided("undecided", Reason.EVIDENCE_UNAVAILABLE, _NONE, _NONE)
+        logs.write(logging.WARNING, "not decided", decision=request.uid, detail=missing)
+        if not request.dry_run:
+            self._spool.lost()
+        text = _not_decided(request, Reason.EVIDENCE_UNAVAILABLE, f"policies: {missing}")
+        return Reply(503, error_body(text))
 
     async def _recorded(self, assessment: Assessment, deadline: Deadline) -> Reply:
         started = time.perf_counter()

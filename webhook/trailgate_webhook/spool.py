@@ -139,6 +139,8 @@ class SpoolWriter:
         self._stopping = False
         self.started = False
         """Whether the start announcement is written: nothing is admitted before."""
+        self._unstarted: NotKeptError | None = None
+        """Why it could not be written the last time; until it was tried, claims wait for it."""
         self.broken = False
         """Whether the writer met what it can't go on from: the process has to restart."""
 
@@ -172,11 +174,13 @@ class SpoolWriter:
         claim that nobody enforces stays queued after ``seconds``, and this returns: late
         is better than lost. Where it can't be kept in the end, the writer counts it as lost.
         """
-        if len(self._queue) >= QUEUE_LIMIT or self.problem() is not None or self._stopping:
+        if len(self._queue) >= QUEUE_LIMIT or self.broken or self._stopping:
             raise NotKeptError(
                 Reason.EVIDENCE_UNAVAILABLE,
                 self.problem() or "too many changes wait to be recorded; try again",
             )
+        if self._unstarted is not None:
+            raise NotKeptError(self._unstarted.reason, str(self._unstarted))
         claim = self._claim(assessment)
         done = asyncio.get_running_loop().create_future()
         waiting = _Waiting(claim, len(canonical(claim)), done)
@@ -296,8 +300,9 @@ class SpoolWriter:
         while not self.started:
             try:
                 await self._attempt(self._scribe.start())
-                self.started = True
+                self.started, self._unstarted = True, None
             except NotKeptError as error:
+                self._unstarted = error
                 logs.write(logging.ERROR, "spool: start not announced yet", detail=str(error))
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 5.0)
