@@ -205,6 +205,8 @@ async def test_a_signed_deployment_rolls_out_and_only_the_root_change_is_recorde
     assert claim["object"]["uid"] == stored["metadata"]["uid"]
     counted = 'trailgate_admission_decisions_total{class="child",mode="Enforce",outcome="allowed",reason=""}'
     assert await guarded.server.metric(counted) >= 3
+    assert await guarded.server.metric("trailgate_evidence_fetches_total") == 1
+    assert await guarded.server.metric("trailgate_evidence_warm_total") >= 3
 
 
 async def test_what_kubectl_prints_for_a_refusal_is_our_message(guarded):

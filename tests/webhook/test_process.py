@@ -144,6 +144,8 @@ async def test_a_registry_that_hangs_is_evidence_unavailable_within_the_deadline
         assert answer["response"]["status"]["code"] == 503
         assert answer["response"]["status"]["reason"] == "EvidenceUnavailable"
         assert (await server.get("/readyz"))[0] == 200
+    assert await server.metric("trailgate_evidence_fetches_total") >= 1
+    assert await server.metric("trailgate_evidence_warm_total") == 0
     status, answer = await server.post(deployment(namespace="audited", image=image))
     assert status == 200
     assert answer["response"]["allowed"] is True

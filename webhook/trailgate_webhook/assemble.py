@@ -93,8 +93,8 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
         options=Options(shared_controller_manager=settings.shared_controller_manager),
         budget=EVIDENCE_BUDGET,
     )
-    listeners = _listeners(settings, stack)
     context = await _context(settings, client)
+    listeners = _listeners(settings, stack)  # late: who connects is answered
     scribe = SpoolScribe(context, keys.recorder, keys.signer)
     spool = SpoolWriter(_spool(settings, client), scribe, metrics)
     checkpoint = CheckpointFile(settings.checkpoint_file) if settings.checkpoint_file else None
@@ -172,6 +172,9 @@ async def _evidence(
         lambda: {
             "evidence_cache_bytes": evidence.cached_bytes,
             "evidence_images_in_flight": evidence.in_flight,
+            "evidence_warm_total": evidence.warm,
+            "evidence_fetches_total": evidence.fetched,
+            "evidence_evictions_total": evidence.evicted,
         }
     )
     return evidence

@@ -39,6 +39,8 @@ class BoundedCache(Generic[K, V]):
         self._limit = limit
         self._entries: OrderedDict[K, Entry[V]] = OrderedDict()
         self.weight = 0
+        self.evicted = 0
+        """How many were put out to make room."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -62,6 +64,7 @@ class BoundedCache(Generic[K, V]):
         while self.weight > self._limit:
             _, gone = self._entries.popitem(last=False)
             self.weight -= gone.weight
+            self.evicted += 1
 
 
 class Flights(Generic[K, V]):

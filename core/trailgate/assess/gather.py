@@ -108,8 +108,17 @@ class RegistryEvidence:
         self._fetching = Flights[_Content, _Fetched](self._bounds.flights)
         self._verifying = Flights[_Facts, Evidence](self._bounds.flights)
         self._resolving = Flights[_Content, Digest](self._bounds.flights)
+        self.warm = 0
+        """How often facts were there at once."""
+        self.fetched = 0
+        """How often a registry was asked for all that is attached to an image."""
         self._slots = asyncio.Semaphore(self._bounds.fetches)
         self._pool = ThreadPoolExecutor(self._bounds.threads, thread_name_prefix="verify")
+
+    @property
+    def evicted(self) -> int:
+        """How many facts and contents were put out of the caches to make room."""
+        return self._content.evicted + self._facts.evicted
 
     @property
     def in_flight(self) -> int:
@@ -138,6 +147,7 @@ class RegistryEvidence:
         if entry is None:
             return None
         if entry.fresh_until > self._clock() or (running and entry.value.statements):
+            self.warm += 1
             return entry.value
         return None
 
@@ -190,6 +200,7 @@ class RegistryEvidence:
     async def _fetch(self, image: ImageReference, key: _Content) -> _Fetched:
         async with asyncio.timeout(self._bounds.fetch_seconds), self._slots:
             at = self._clock()
+            self.fetched += 1
             attached = await fetch_attached(self._registry, image)
         weight = _OVERHEAD + sum(_OVERHEAD + len(item.content) for item in attached.artifacts)
         fetched = _Fetched(attached, at, weight)
