@@ -301,6 +301,8 @@ def test_what_is_found_twice_is_listed_once():
 def test_a_statement_in_another_form_than_its_kind_never_counts():
     wrong_form = b.statement(SimpleSignature(), kind=StatementKind.PROVENANCE)
     assert b.reasons(b.verdict(b.evidence(provenance=wrong_form))) == ["ProvenanceMissing"]
+    wrong_form = replace(wrong_form, predicate_type=b.SLSA)
+    assert b.reasons(b.verdict(b.evidence(provenance=wrong_form))) == ["ProvenanceMissing"]
     wrong_type = b.statement(b.provenance(), predicate_type="https://slsa.dev/provenance/v0.2")
     assert b.reasons(b.verdict(b.evidence(provenance=wrong_type))) == ["ProvenanceMissing"]
     not_a_signature = b.statement(SimpleSignature(), predicate_type=b.SLSA)
@@ -310,6 +312,14 @@ def test_a_statement_in_another_form_than_its_kind_never_counts():
 def test_platforms_are_passed_on():
     given = replace(b.evidence(), platforms=(b.OTHER_DIGEST,))
     assert b.verdict(given).images[0].platforms == (b.OTHER_DIGEST,)
+
+
+def test_a_provenance_without_a_ref_does_not_match_a_ref():
+    source = {"repositories": [b.SOURCE], "refs": ["refs/**"]}
+    policies = [b.policy(rules=[b.rule(source=source)])]
+    assert b.verdict(policies=policies).allowed
+    bare = b.evidence(provenance=b.statement(b.provenance(ref=None)))
+    assert b.reasons(b.verdict(bare, policies=policies)) == ["SourceMismatch"]
 
 
 # --- stories -------------------------------------------------------------------------
