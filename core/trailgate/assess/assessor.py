@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -138,24 +138,33 @@ class Assessor:
         deadline = asyncio.get_running_loop().time() + self._budget
         if case.classified.claim is not None:
             inherited = await self._inherited(case, case.classified.claim)
-            decision = await self._judge(case, inherited, deadline, running=True)
+            decision = await self._judge(case, inherited, deadline, aged=inherited)
             if not decision.allowed:  # old facts may allow; only fresh ones may deny
                 decision = await self._judge(case, inherited, deadline)
         else:
             decision = await self._judge(case, frozenset(), deadline)
             if not decision.allowed:
-                decision = await with_moved_tags(decision, self._lookup, case.covering)
+                decision = await with_moved_tags(decision, self._lookup, case.covering, deadline)
         if decision.allowed:
             self._remember(case)
         return decision
 
     async def _judge(
-        self, case: _Case, inherited: frozenset[str], deadline: float, *, running: bool = False
+        self,
+        case: _Case,
+        inherited: frozenset[str],
+        deadline: float,
+        *,
+        aged: frozenset[str] = frozenset(),
     ) -> Decision:
-        """Gather what is known of the images, and ask the policies."""
+        """Gather what is known of the images, and ask the policies.
+
+        ``aged``: the images for which facts of any age will do.
+        """
         request = case.request
+        texts = (use.image for use in case.images)
         gathered = await self._lookup.gather(
-            case.covering, (use.image for use in case.images), running=running, deadline=deadline
+            case.covering, texts, deadline=deadline, inherited=aged
         )
         question = Question(
             namespace=request.namespace,
@@ -192,7 +201,8 @@ class Assessor:
             return
         if request.operation is Operation.DELETE or request.subresource:
             return
-        uid = request.object["metadata"].get("uid")
+        metadata = request.object.get("metadata")
+        uid = metadata.get("uid") if isinstance(metadata, Mapping) else None
         if isinstance(uid, str) and uid:
             template = templates.of_owner(request.kind, request.object, case.images)
             self._owners.remember(uid, template)

@@ -275,7 +275,11 @@ def _binding(request: AdmissionRequest, _: Options) -> Classified:
     metadata = _object(request).get("metadata")
     carried = metadata if isinstance(metadata, Mapping) else {}
     labels = carried.get("labels") or {}
-    innocent = not carried.get("annotations") and all(key.startswith(_TOPOLOGY) for key in labels)
+    innocent = (
+        not carried.get("annotations")
+        and isinstance(labels, Mapping)
+        and all(key.startswith(_TOPOLOGY) for key in labels)
+    )
     scheduler = request.caller.username == _SCHEDULER and request.caller.credential_id is not None
     return Classified(ChangeClass.NO_DELTA if innocent or scheduler else ChangeClass.ROOT)
 
@@ -294,9 +298,13 @@ _SUBRESOURCES = {
 }
 
 
-def _owner_uids(item: Mapping[str, Any]) -> set[Any]:
-    references = item["metadata"].get("ownerReferences") or ()
-    return {reference.get("uid") for reference in references}
+def _owner_uids(item: Mapping[str, Any]) -> set[str]:
+    """Return the uids of all owners; what is no owner counts as one that nobody has."""
+    metadata = item.get("metadata")
+    references = metadata.get("ownerReferences") if isinstance(metadata, Mapping) else None
+    if not isinstance(references, list):
+        return set()
+    return {str(r.get("uid")) if isinstance(r, Mapping) else repr(r) for r in references}
 
 
 def _object(request: AdmissionRequest) -> Mapping[str, Any]:

@@ -39,12 +39,12 @@ class Lookup:
         covering: Sequence[DeployPolicy],
         texts: Iterable[str],
         *,
-        running: bool,
         deadline: float,
+        inherited: frozenset[str] = frozenset(),
     ) -> dict[str, Gathered]:
         """Return the facts by image string; one that cannot be parsed is left out.
 
-        ``running``: the images are a running release's, so old facts will do.
+        ``inherited``: those of a running release, for which old facts will do.
         ``deadline``: of the event loop's clock. An image that is not done by then is
         ``Unavailable``; the fetch itself goes on where the source says so.
         Raises ``MalformedError`` for more than 32 different images.
@@ -60,17 +60,17 @@ class Lookup:
             known = self.known(covering, text)
             if known is None:
                 continue
-            found = self._at_once(known, running=running)
+            found = self._at_once(known, running=text in inherited)
             if found is None:
                 cold[text] = known
             else:
                 gathered[text] = found
         if cold:
             gathered.update(await self.fetch(cold, deadline))
-        if running and self._warm is not None:
-            for text, found in gathered.items():
+        if self._warm is not None:
+            for text in inherited & cold.keys():
+                found, known = gathered[text], cold[text]
                 if isinstance(found, Unavailable):
-                    known = cold[text]
                     gathered[text] = await self._warm.recall(known.image, known.keys) or found
         return gathered
 
@@ -118,7 +118,8 @@ class Lookup:
             }
         finally:
             for task in tasks.values():
-                task.cancel()
+                if not task.cancel() and not task.cancelled():
+                    task.exception()  # seen: the first one has been raised
 
 
 def nothing(image: ImageReference) -> Gathered:

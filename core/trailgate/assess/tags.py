@@ -19,9 +19,12 @@ _PATIENCE = 1.0
 
 
 async def with_moved_tags(
-    decision: Decision, lookup: Lookup, covering: Sequence[DeployPolicy]
+    decision: Decision, lookup: Lookup, covering: Sequence[DeployPolicy], deadline: float
 ) -> Decision:
-    """Fill ``moved_to`` in findings about ``name:tag@digest`` whose tag names another digest."""
+    """Fill ``moved_to`` in findings about ``name:tag@digest`` whose tag names another digest.
+
+    ``deadline``: of the event loop's clock; what is not known by then is left out.
+    """
     asked: dict[str, Known] = {}
     for finding in decision.findings:
         if finding.reason is Reason.SIGNATURE_MISSING and finding.image is not None:
@@ -30,8 +33,8 @@ async def with_moved_tags(
                 asked[finding.image] = Known(replace(known.image, digest=None), known.keys)
     if not asked:
         return decision
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
-    found = await lookup.fetch(asked, deadline)
+    patience = asyncio.get_running_loop().time() + _PATIENCE
+    found = await lookup.fetch(asked, min(deadline, patience))
     moved: dict[str, Digest] = {}
     for text, answer in found.items():
         now = answer.current if isinstance(answer, UnresolvedTag) else None

@@ -36,7 +36,7 @@ class Child:
     images: tuple[ContainerImage, ...]
 
 
-_HASH_LABEL = "pod-template-hash"
+_HASH_LABEL = ("pod-template-hash",)
 _JOB_LABELS = (
     "batch.kubernetes.io/controller-uid",
     "batch.kubernetes.io/job-name",
@@ -63,7 +63,7 @@ def of_owner(
     ``images``: the owner's, where they are at hand.
     """
     if kind == DEPLOYMENT:
-        return _hash(_plain(pod_template(kind, owner), ()))
+        return _hash(_plain(pod_template(kind, owner), _HASH_LABEL))
     if kind == CRON_JOB:
         spec = owner.get("spec")
         job = spec.get("jobTemplate") if isinstance(spec, Mapping) else None
@@ -74,7 +74,7 @@ def of_owner(
 def of_child(kind: Kind, child: Mapping[str, Any], images: tuple[ContainerImage, ...]) -> Child:
     """Return what a child has, in the form of its owner's; raises ``MalformedError``."""
     if kind == REPLICA_SET:
-        return Child(_hash(_plain(pod_template(kind, child), (_HASH_LABEL,))), images)
+        return Child(_hash(_plain(pod_template(kind, child), _HASH_LABEL)), images)
     if kind == JOB:
         return Child(_hash(_job_spec(child)), images)
     return Child(frozenset(images), images)

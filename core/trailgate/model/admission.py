@@ -104,8 +104,9 @@ class AdmissionRequest:
         """The object's key; the name falls back to the object's own metadata."""
         name = self.name
         for candidate in (self.object, self.old_object):
-            if not name and candidate is not None:
-                name = str(candidate.get("metadata", {}).get("name") or "")
+            metadata = None if candidate is None else candidate.get("metadata")
+            if not name and isinstance(metadata, Mapping):
+                name = str(metadata.get("name") or "")
         return ObjectKey(self.kind, self.namespace, name)
 
 

@@ -5,6 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
 
 from tests.core.assess.support import (
     DEPLOYER,
@@ -32,7 +34,7 @@ from trailgate.assess.images import (
     STATEFUL_SET,
     WORKLOADS,
 )
-from trailgate.model.admission import Kind, Operation
+from trailgate.model.admission import AdmissionRequest, Kind, Operation
 from trailgate.model.assessment import ChangeClass
 from trailgate.model.canonical import fingerprint
 from trailgate.model.decision import Mode
@@ -329,6 +331,23 @@ class TestChild:
         )
         assert found.decision.allowed
 
+    async def test_old_facts_do_for_inherited_images_only(self):
+        class Aged(FactsTwin):
+            def peek(self, image: Any, keys: Any, *, running: bool = False) -> Any:
+                self.asked.append(f"{image.digest.hex[0]} {running}")
+                return self.facts.get(str(image))
+
+            async def recall(self, image: Any, keys: Any) -> Any:
+                raise AssertionError("nothing is unavailable here")
+
+        owners = OwnersTwin()
+        owners.add(self.replicaset)
+        facts = Aged({IMAGE: good(), OTHER: good(OTHER)})
+        pod = workload(POD, IMAGE, OTHER, ownerReferences=owned_by(self.replicaset))
+        gate = assessor(facts=facts, owners=owners)
+        assert (await gate.assess(request(pod, caller=RS_CONTROLLER))).decision.allowed
+        assert facts.asked == ["a True", "b False"]
+
     async def test_a_swapped_template_is_denied(self):
         owners = OwnersTwin()
         owners.add(self.deployment)
@@ -514,6 +533,56 @@ class TestNeverAnAllow:
         found = await assessor(facts=facts).assess(request(workload(POD, "docker.io/evil/x")))
         assert codes(found) == ["NoPolicyForImage"]
         assert facts.asked == []
+
+
+garbage = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2**60) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["spec", "template", "metadata", "labels", "annotations", "containers",
+                         "ownerReferences", "controller", "image", "name", "uid", "replicas",
+                         "kind", "apiVersion", "kubernetes.io/config.mirror", "status"]),
+        inner, max_size=4),
+    max_leaves=15,
+)  # fmt: skip
+objects = st.none() | st.dictionaries(
+    st.sampled_from(["metadata", "spec", "status", "data"]), garbage, max_size=3
+)
+
+
+hostile = st.builds(
+    AdmissionRequest,
+    uid=st.just("u"),
+    operation=st.sampled_from(list(Operation)),
+    kind=st.sampled_from([*KINDS, Kind("", "ConfigMap"), Kind("autoscaling", "Scale")]),
+    resource=st.just("things"),
+    subresource=st.sampled_from(
+        ["", "status", "scale", "ephemeralcontainers", "resize", "binding", "x"]
+    ),
+    namespace=st.just("shop"),
+    name=st.just(""),
+    caller=st.sampled_from([LAPTOP, RS_CONTROLLER, controller("generic-garbage-collector")]),
+    dry_run=st.booleans(),
+    object=objects,
+    old_object=objects,
+)
+
+
+@given(hostile)
+@settings(max_examples=400)
+def test_whatever_comes_it_is_answered_and_never_allowed_by_accident(raw):
+    kind = raw.kind
+    shape = {"apiVersion": f"{kind.group}/v1" if kind.group else "v1", "kind": kind.kind}
+    asked = replace(
+        raw,
+        object=None if raw.object is None else raw.object | shape,
+        old_object=None if raw.old_object is None else raw.old_object | shape,
+    )
+    found = asyncio.run(assessor().assess(asked))
+    event(found.change_class)
+    if found.change_class is ChangeClass.ROOT:
+        assert not found.decision.allowed
+    if found.change_class is ChangeClass.CHILD and asked.operation is Operation.CREATE:
+        assert not found.decision.allowed
 
 
 class TestMovedTag:

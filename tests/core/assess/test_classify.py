@@ -467,6 +467,7 @@ class TestSubresources:
         zone = {"topology.kubernetes.io/zone": "a"}
         assert classify(bind(labels=zone)).change_class is NO_DELTA
         assert classify(bind(labels={"app": "web"})).change_class is ROOT
+        assert classify(bind(labels=7)).change_class is ROOT
         carried = bind(annotations={"iam.amazonaws.com/role": "admin"})
         assert classify(carried).change_class is ROOT
         scheduler = replace(LAPTOP, username="system:kube-scheduler")

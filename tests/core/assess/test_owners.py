@@ -147,6 +147,13 @@ def test_the_servers_defaults_of_a_job_are_known(in_cron, in_job):
     assert child_of(JOB, job).template == templates.of_owner(CRON_JOB, cron)
 
 
+def test_a_template_that_has_the_generated_label_already_still_matches():
+    owner = edited(REAL_DEPLOYMENT)
+    owner["spec"]["template"]["metadata"]["labels"]["pod-template-hash"] = "mine"
+    child = child_of(REPLICA_SET, REPLICASET)
+    assert child.template == templates.of_owner(DEPLOYMENT, owner)
+
+
 def test_a_cronjob_without_a_job_template_is_malformed():
     for broken in ({}, {"jobTemplate": None}, {"jobTemplate": {"spec": {"template": 1}}}, None):
         with pytest.raises(MalformedError):
