@@ -4,7 +4,7 @@ Each built-in controller has a service account in kube-system
 (``--use-service-account-credentials``, the default of every installer):
 https://kubernetes.io/docs/reference/access-authn-authz/rbac/#controller-roles
 The user name alone proves nothing, since ``kubectl --as`` sets it: the credential's id
-has to be there too, which impersonation leaves out (see design/"Callers").
+has to be there too, which impersonation leaves out.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What kind of change a request is, worked out from the request alone.
 
-The rules are design §3, "What counts"; docs/explanation/what-counts-as-a-change.md has
-them with their reasons. A child is only *claimed* here: whether its owner exists and
-has this template is for ``owners`` to find out.
+The rules and their reasons: docs/explanation/what-counts-as-a-change.md. A child is only
+*claimed* here: whether its owner exists and has this template is for ``owners`` to find
+out.
 """
 
 from __future__ import annotations

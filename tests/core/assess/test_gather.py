@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.core.assess.world import HOST, KINDS, Clock, World, key
+from tests.core.oci.support import Place, client_for, push_image
 from trailgate.assess.evidence_source import WarmSource
 from trailgate.assess.gather import Bounds, Freshness, RegistryEvidence
 from trailgate.model.digest import Digest
@@ -376,3 +377,20 @@ async def test_freshness_can_be_set(world, clock, make):
     assert source.peek(image, BUILD) is not None
     clock.now += 0.2
     assert source.peek(image, BUILD) is None
+
+
+async def test_a_real_registry_through_the_real_client(registry):
+    async with client_for(registry.address) as client:
+        world = World()
+        world.memory = client
+        image = await push_image(Place(client, registry.address, "assess/web", referrers=True))
+        source = RegistryEvidence(client, lambda: {registry.address})
+        assert await kinds(source, image) == set()
+        for what in KINDS:
+            await world.say(image, what)
+        await source.close()
+        again = RegistryEvidence(client, lambda: {registry.address})
+        assert await kinds(again, image) == set(KINDS)
+        absent = image.with_digest(Digest("e" * 64))
+        assert await kinds(again, absent) == set()
+        await again.close()
