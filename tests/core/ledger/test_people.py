@@ -102,6 +102,13 @@ def test_a_restarted_writer_goes_on_with_the_same_salts(log):
     assert log.problems() == []
 
 
+def test_a_text_that_is_nobody_s_does_not_link_two_entries(log):
+    second = log.add(rec.admitted(ex.release(), ex.CONTEXT))
+    owned = set(text_owners(log.records[0]))
+    for index, text in enumerate(second["texts"]):
+        assert (text == log.records[0]["texts"][index]) is (index in owned)
+
+
 def test_a_failed_append_loses_no_salt(log):
     lost_claim = rec.admitted(
         replace(ex.configuration_only(), request=replace(ex.release().request, caller=ex.LAPTOP)),

@@ -1021,10 +1021,20 @@ def test_a_text_too_long_for_the_spool_is_refused():
 
 
 def test_a_record_above_the_limit_is_never_encoded():
+    assert rec.MAX_RECORD == 65_535  # 16 bits: what an entry bundle of tlog-tiles can count
     record = committed(claim_of(ex.release()))
-    rec.encode(record | {"environment": "x" * (rec.MAX_RECORD - len(canonical(record)))})
+    room = rec.MAX_RECORD - len(canonical(record | {"environment": ""}))
+    assert len(rec.encode(record | {"environment": "x" * room})) == rec.MAX_RECORD
     with pytest.raises(rec.RecordTooLargeError):
-        rec.encode(record | {"environment": "x" * rec.MAX_RECORD})
+        rec.encode(record | {"environment": "x" * (room + 1)})
+
+
+def test_a_string_of_the_longest_length_is_not_cut():
+    context = replace(ex.CONTEXT, environment="e" * 512)
+    assert claim_of(ex.release(), context)["environment"] == "e" * 512
+    longer = claim_of(ex.release(), replace(ex.CONTEXT, environment="e" * 513))
+    assert longer["environment"] == "e" * 200
+    assert set(longer["shortened"]) == {"/environment"}
 
 
 _NAMES = st.text(max_size=40)

@@ -349,6 +349,14 @@ def test_neither_none_nor_too_many_claims_make_a_batch():
         )
 
 
+def test_a_batch_takes_exactly_so_many_bytes():
+    claim = {"decidedAt": CLAIM["decidedAt"], "x": ""}
+    room = spool.MAX_PLAIN - len(canonical([claim]))
+    assert opened(sealed(claim | {"x": "y" * room}))[0]["x"] == "y" * room
+    with pytest.raises(spool.BatchTooLargeError):
+        sealed(claim | {"x": "y" * (room + 1)})
+
+
 def test_the_largest_batch_stays_below_etcd_s_limit_even_if_nothing_compresses():
     noise = base64.b85encode(os.urandom(spool.MAX_PLAIN * 4 // 5 - 4_096)).decode()
     claim = {"decidedAt": CLAIM["decidedAt"], "noise": noise.replace("\\", "/")}
