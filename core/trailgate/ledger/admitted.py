@@ -16,7 +16,7 @@ from trailgate.ledger.form import (
 )
 from trailgate.ledger.images import digest_of, image_entry, reference_of
 from trailgate.model.admission import Operation
-from trailgate.model.assessment import Assessment, Previous
+from trailgate.model.assessment import Assessment
 from trailgate.model.canonical import fingerprint
 from trailgate.model.decision import Check, CheckResult, Decision, Finding, ImageVerdict
 from trailgate.model.digest import Digest
@@ -72,7 +72,7 @@ def _admitted(assessment: Assessment, context: Context, roster: Roster) -> dict[
         "subresource": request.subresource,
         "requestClass": assessment.change_class.value,
         "delta": list(assessment.delta),
-        "previous": _previous(assessment.previous),
+        "previous": _previous(assessment),
         "caller": caller,
         "images": images,
         "change": {"class": "standard" if changed else "configuration"} | change,
@@ -91,7 +91,10 @@ def _is_new(verdict: ImageVerdict, assessment: Assessment) -> bool:
     A new spelling of a digest that ran already, or its move to another container, is
     configuration. Where only a tag is known, the string is all there is to compare.
     """
-    before = assessment.previous.images if assessment.previous is not None else ()
+    if assessment.previous is None or assessment.request.operation is Operation.DELETE:
+        # Only a CREATE has nothing before it; what can't be compared claims no approval.
+        return assessment.request.operation is Operation.CREATE
+    before = assessment.previous.images
     digest = digest_of(verdict)
     if digest is None:
         return reference_of(verdict) not in before
@@ -150,9 +153,11 @@ def _object(assessment: Assessment) -> dict[str, Any]:
     }
 
 
-def _previous(previous: Previous | None) -> Any:
+def _previous(assessment: Assessment) -> Any:
+    previous = assessment.previous
     if previous is None:
-        return Null(Absence.BASELINE)
+        first = assessment.request.operation is Operation.CREATE
+        return Null(Absence.BASELINE if first else Absence.NOT_VERIFIED)
     images = []
     for image in previous.images:
         digest = _digest_in(image)

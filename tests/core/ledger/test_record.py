@@ -157,6 +157,20 @@ def test_a_deletion_inherits_nobody():
     assert claim["previous"]["images"][0]["digest"] == str(ex.sha("web 1.1"))
 
 
+def test_a_deletion_brings_no_image_even_where_one_is_listed():
+    old = ex.deployment({"web": ex.image_of("web", "1.1")}, 5)
+    claim = claim_of(ex.assess(old, None, (ex.verdict("web", "1.1"),), previous=None))
+    assert claim["images"][0]["changed"] is False
+    assert why(claim, "/change/approvers") == "ConfigurationNotAttested"
+    assert why(claim, "/previous") == "NotVerified"
+
+
+def test_an_update_that_can_t_be_compared_claims_no_approval():
+    claim = claim_of(replace(ex.release(), previous=None))
+    assert why(claim, "/change/approvers") == "ConfigurationNotAttested"
+    assert why(claim, "/previous") == "NotVerified"
+
+
 def test_configuration_is_never_met_even_if_a_decision_says_so():
     assessment = ex.release()
     checks = dict.fromkeys(Check, CheckResult.MET)
