@@ -24,7 +24,7 @@ from trailgate.model.reason import Reason
 from trailgate.policy.compiled import Signers
 from trailgate.policy.failure import Failure, listed
 
-Sorted = Mapping[StatementKind, tuple[Statement, ...]]
+Sorted = Mapping[StatementKind, Sequence[Statement]]
 
 _FORM: dict[StatementKind, type] = {
     StatementKind.SIGNATURE: SimpleSignature,
@@ -69,19 +69,13 @@ _TELLING = (
 
 
 def sort_out(evidence: Evidence) -> Sorted:
-    """Sort the statements by kind, in an order that does not depend on how they came.
-
-    One whose predicate or type is not what its kind has is left out.
-    """
+    """Sort the statements by kind; one that has not its kind's form and type is left out."""
     found: dict[StatementKind, list[Statement]] = {}
     for statement in evidence.statements:
         kind = statement.kind
         if isinstance(statement.predicate, _FORM[kind]) and statement.predicate_type in TYPES[kind]:
             found.setdefault(kind, []).append(statement)
-    return {
-        kind: tuple(items) if len(items) == 1 else tuple(sorted(items, key=_order))
-        for kind, items in found.items()
-    }
+    return found
 
 
 def trusted(found: Sorted, check: Check, signers: Signers) -> tuple[Statement, ...]:
@@ -105,15 +99,16 @@ def absence(found: Sorted, check: Check, signers: Signers, evidence: Evidence) -
     return Failure(missing, f"no {noun}", expected, check)
 
 
-def _order(statement: Statement) -> tuple[str, str]:
-    return statement.digest.hex, statement.signer.fingerprint
-
-
 def _telling(rejected: Sequence[Rejected], kind: StatementKind) -> Rejected | None:
     relevant = [item for item in rejected if item.reason in _TELLING and _concerns(item, kind)]
     if not relevant:
         return None
-    return min(relevant, key=lambda item: (_TELLING.index(item.reason), item.detail))
+    return min(relevant, key=_how_telling)
+
+
+def _how_telling(item: Rejected) -> tuple[int, str, str, str]:
+    claims = item.predicate_type or "", item.signer_hint or ""
+    return _TELLING.index(item.reason), item.detail, *claims
 
 
 def _concerns(item: Rejected, kind: StatementKind) -> bool:
