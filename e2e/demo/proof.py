@@ -134,15 +134,16 @@ def killed(world: World) -> None:
         thread.join()
     world.wait_until_recorded()
     rows = world.rows("--kind", "admitted", "--workload", "Deployment/web")
-    entries = world.entries("Deployment/web")
-    changes = set(entries)
+    claims = world.claims("Deployment/web")
+    changes = {claim["changeId"] for claim in claims}
     narrator.say(
         f"{len(stream.accepted)} changes were accepted, {stream.failed} attempts were not (while "
-        f"the gate was down, nothing gets in). The ledger has {len(entries)} claims of "
+        f"the gate was down, nothing gets in). The ledger has {len(claims)} claims of "
         f"{len(changes)} changes: the API server asks again when a write conflicts, and a gate "
         "may be killed after it wrote and before it answered."
     )
-    missing = set(stream.accepted) - changes
+    recorded = {(c["object"]["uid"], c["object"]["generation"]) for c in claims}
+    missing = set(stream.accepted) - recorded
     narrator.expect(
         "every accepted change is recorded", f"{len(stream.accepted)} recorded",
         f"{len(missing)} missing", met=not missing and bool(stream.accepted),

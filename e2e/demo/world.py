@@ -155,16 +155,16 @@ class World:
         )
         return list(json.loads(done.stdout)["rows"])
 
-    def entries(self, workload: str) -> list[tuple[str, int]]:
-        """Read (uid, generation) of every admitted entry of a workload, from the leaves."""
+    def claims(self, workload: str) -> list[dict[str, Any]]:
+        """Read every admitted record of a workload from the leaves, as often as it is there."""
         kind, _, name = workload.partition("/")
         with SqliteReader(self.ledger) as reader:
             records = [json.loads(record) for record in reader.records()]
-        things = [record["object"] for record in records if record["kind"] == "admitted"]
+        admitted = [record for record in records if record["kind"] == "admitted"]
         return [
-            (thing["uid"], thing["generation"])
-            for thing in things
-            if (thing["kind"], thing["name"]) == (kind, name)
+            record
+            for record in admitted
+            if (record["object"]["kind"], record["object"]["name"]) == (kind, name)
         ]
 
     def show(self, index: int, form: str = "table") -> str:
