@@ -6,21 +6,17 @@ the rights that go with it. What a batch is: ``trailgate.ledger.spool``.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from trailgate.ledger.spool import Batch
-from trailgate_kube.api import EventType, Reader, Writer
-from trailgate_kube.backoff import Backoff
+from trailgate_kube.api import Reader, Writer
 from trailgate_kube.errors import (
     AlreadyExistsError,
     ForbiddenError,
-    GoneError,
     KubeError,
     NotFoundError,
     UnavailableError,
@@ -173,55 +169,3 @@ def _stored(item: Mapping[str, Any]) -> Stored:
         str(metadata.get("creationTimestamp", "")),
         spec if isinstance(spec, Mapping) else {},
     )
-
-
-class Bell:
-    """Rings when something may have come into the spool. Never the truth: list to know."""
-
-    def __init__(self, reader: Reader, namespace: str) -> None:
-        self._reader = reader
-        self._namespace = namespace
-        self._rung = asyncio.Event()
-        self._version = ""
-        self.problem: KubeError | None = None
-        """What keeps us from the API server just now."""
-
-    async def wait(self, seconds: float) -> bool:
-        """Wait for a ring, at most so long; False where none came. Rings don't queue up."""
-        try:
-            await asyncio.wait_for(self._rung.wait(), seconds)
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
-
-    async def run(self) -> None:
-        """Listen until cancelled; it rings at the start and after each interruption."""
-        backoff = Backoff()
-        while True:
-            try:
-                if not self._version:
-                    page = await self._reader.page(ADMISSIONS, self._namespace, limit=1)
-                    self._version = page.resource_version
-                    self._rung.set()
-                await self._listen()
-                backoff.reset()
-            except GoneError:
-                self._version = ""
-            except KubeError as error:
-                self.problem = error
-                _log.warning("%s; trying again in about %.1f s", error, backoff.next)
-                await backoff.sleep()
-                self._version = ""  # what was missed doesn't matter: list, and ring
-
-    async def _listen(self) -> None:
-        events = self._reader.watch(
-            ADMISSIONS, self._namespace, resource_version=self._version, seconds=_WATCH_SECONDS
-        )
-        async with aclosing(events):
-            async for event in events:
-                self.problem = None
-                self._version = event.resource_version or self._version
-                if event.type is EventType.ADDED:
-                    self._rung.set()
-        self.problem = None

@@ -18,7 +18,6 @@ from trailgate_kube.resources import ADMISSIONS, Resource
 from trailgate_kube.spool import (
     AdmissionReader,
     AdmissionWriter,
-    Bell,
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,
@@ -94,22 +93,6 @@ async def test_remove_removes_exactly_that_object(spool):
     with pytest.raises(ConflictError):
         await reader.remove(first)
     assert await everything(reader) == [second]
-
-
-async def test_the_bell_rings_at_the_start_and_for_each_arrival(spool):
-    bell = Bell(spool.kube, spool.namespace)
-    task = asyncio.create_task(bell.run())
-    try:
-        assert await bell.wait(10)
-        assert not await bell.wait(0.3)
-        await AdmissionWriter(spool.kube, spool.namespace).write(Chain().next())
-        assert await bell.wait(10)
-        reader = AdmissionReader(spool.kube, spool.kube, spool.namespace)
-        (stored,) = await everything(reader)
-        await reader.remove(stored)
-        assert not await bell.wait(0.3)
-    finally:
-        task.cancel()
 
 
 # What only the real API server knows.
@@ -315,33 +298,3 @@ async def test_after_an_ambiguous_write_a_full_quota_settles_nothing():
         await writer.write(batch)
     reader = AdmissionReader(kube, kube, "trailgate")
     assert [stored.name for stored in await everything(reader)] == [batch.name]
-
-
-async def test_the_bell_rings_again_after_an_interruption():
-    kube = MemoryKube()
-    kube.fail("watch", UnavailableError("down", maybe_done=False))
-    bell = Bell(kube, "trailgate")
-    task = asyncio.create_task(bell.run())
-    try:
-        assert await bell.wait(5)
-        assert bell.problem is not None
-        assert await bell.wait(5)
-        await AdmissionWriter(kube, "trailgate").write(Chain().next())
-        assert await bell.wait(5)
-        assert bell.problem is None
-    finally:
-        task.cancel()
-
-
-async def test_the_bell_rings_after_history_was_forgotten():
-    kube = MemoryKube()
-    bell = Bell(kube, "trailgate")
-    task = asyncio.create_task(bell.run())
-    try:
-        assert await bell.wait(5)
-        kube.compact()
-        await AdmissionWriter(kube, "trailgate").write(Chain().next())
-        kube.compact()
-        assert await bell.wait(5)
-    finally:
-        task.cancel()

@@ -275,13 +275,20 @@ class _Run:
                 agreed = max(agreed, head.size)
                 self._anchored = agreed
             else:
-                self.problem(
-                    agreed,
-                    f"the ledger has diverged from the checkpoint {name}: an entry from {agreed} "
-                    f"to {head.size - 1} is not the one that was there (the history was rewritten)",
-                    f"root {head.root.hex()} of size {head.size}",
-                    f"root {root.hex()}",
-                )
+                self._diverged(name, head, agreed, root)
+
+    def _diverged(self, name: str, head: Checkpoint, agreed: int, root: bytes) -> None:
+        """Tell that the ledger has another history than a checkpoint, from where if known."""
+        named = [p.index for p in self._problems if p.index is not None]
+        first = min((index for index in named if agreed <= index < head.size), default=agreed)
+        which = f"entry {first}" if named else f"an entry from {agreed} to {head.size - 1}"
+        self.problem(
+            first,
+            f"the ledger has diverged from the checkpoint {name}: {which} "
+            "is not the one that was there (the history was rewritten)",
+            f"root {head.root.hex()} of size {head.size}",
+            f"root {root.hex()}",
+        )
 
     def _behind(self, head: Checkpoint, whose: str) -> None:
         size = self.walk.size
