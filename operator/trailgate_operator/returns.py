@@ -71,8 +71,14 @@ class ImageHistory:
 
 
 def _identify(record: Mapping[str, Any]) -> tuple[str | None, str | None]:
-    """Of an admitted record: its object's uid, and which images it has."""
+    """Of an admitted record: its object's uid, and which images it has.
+
+    A claim may still have any form here; one that isn't a record's is ``commit``'s to refuse.
+    """
     if record.get("kind") != Kind.ADMITTED:
         return None, None
-    uid = record.get("object", {}).get("uid")
-    return (uid, image_set(record)) if isinstance(uid, str) else (None, None)
+    try:
+        uid, images = record["object"]["uid"], image_set(record)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return None, None
+    return (uid, images) if isinstance(uid, str) else (None, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 
 import pytest
@@ -91,7 +90,7 @@ async def test_enforced_changes_wait_and_audited_ones_pass_and_are_counted(stage
         r for r in records if r["kind"] == "admitted" and r["object"]["namespace"] == stage.trial
     ]
     assert sum(unrecorded) + len(kept) >= len(trial.accepted) == 6
-    assert sum(unrecorded) >= 5
+    # The API server reviews a change twice where it had looked at an old form first.
+    assert 5 <= sum(unrecorded) <= 10
     assert all(not r["enforced"] for r in kept)
     await stage.verify()
-    await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import random
@@ -12,17 +13,19 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from prometheus_client import CollectorRegistry
 
 from tests.core.ledger import example_records as ex
+from tests.operator.waiting import until
 from trailgate.ledger import record as rec
 from trailgate.ledger import spool, spoolkeys
-from trailgate.ledger.errors import LedgerUnavailableError
+from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
 from trailgate.ledger.memory import MemoryStore
 from trailgate.ledger.people import Vault
 from trailgate.ledger.spool import BatchKind, Link
 from trailgate.tlog.note import SigningKey
-from trailgate_kube.errors import UnavailableError
+from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.resources import ADMISSIONS
 from trailgate_kube.spool import AdmissionReader, AdmissionWriter
+from trailgate_operator import recorder
 from trailgate_operator.intake import Desk, Keys
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.recorder import Recorder
@@ -72,6 +75,7 @@ class Stage:
         self.store = store or MemoryStore(LOG)
         self.writer = AdmissionWriter(self.kube, NAMESPACE)
         self.registry = CollectorRegistry()
+        self.known = None
         self.restart(keys or Keys((RECORDER,), signers(GATE)))
 
     def restart(self, keys=None):
@@ -82,7 +86,7 @@ class Stage:
         self.recorder = Recorder(
             AdmissionReader(self.kube, self.kube, NAMESPACE), self.store,
             Desk(self.keys, CONTEXT, vault), history,
-            Metrics(self.registry), clock=lambda: NOW,
+            Metrics(self.registry), known=self.known, clock=lambda: NOW,
         )  # fmt: skip
 
     async def write(self, *batches):
@@ -320,3 +324,88 @@ async def test_metrics_say_how_far_behind_it_is(stage):
     assert get("trailgate_recorder_oldest_seconds") >= 500
     assert get("trailgate_recorder_entries_total", {"kind": "admitted"}) == 1
     assert get("trailgate_ledger_size") == 1
+
+
+async def test_a_claim_of_any_form_holds_back_its_own_process_and_nobody_else(stage, monkeypatch):
+    """Signed and sealed well, and no claim: a gate of another version, or one taken over."""
+    monkeypatch.setattr(spool, "_objects", lambda claims: ())
+    good = rec.admitted(ex.release(), ex.CONTEXT)
+    places = [(name,) for name in good] + [
+        ("images", 0),
+        ("images", 0, "digest"),
+        ("object", "uid"),
+    ]
+    wrong = [None, 0, -1, "x", [], {}, True, [[]], {"a": []}]
+    told = 0
+    for number, (place, value) in enumerate((p, v) for p in places for v in wrong):
+        claim = copy.deepcopy(good)
+        target = claim
+        for step in place[:-1]:
+            target = target[step]
+        target[place[-1]] = value
+        if isinstance(claim["decidedAt"], str):
+            await stage.write(Chain(boot=f"{number:024d}").batch(claim))
+            told += 1
+    await stage.write(Chain(boot="f" * 24).batch())
+    await stage.recorder.drain()
+    left = {name.rpartition("-")[0] for name in await stage.spooled()}
+    recorded = [record["spool"]["boot"] for record in stage.records]
+    assert recorded[-1] == "f" * 24
+    assert len(left) > 30
+    assert len(left) + len(recorded) == told + 1 > 200
+    assert left.isdisjoint(recorded)
+
+
+async def test_what_cannot_be_deleted_keeps_nothing_behind_it_from_being_recorded(stage):
+    chain = Chain()
+    await stage.write(*(chain.batch() for _ in range(120)))  # three pages
+    stage.kube.fail("delete", ForbiddenError("no right to"))
+    with pytest.raises(ForbiddenError):
+        await stage.recorder.drain()
+    assert stage.kinds == ["admitted"] * 120
+    assert await stage.recorder.drain() == 0
+    assert await stage.spooled() == []
+
+
+async def test_the_known_checkpoint_is_kept_before_anything_is_deleted(tmp_path, monkeypatch):
+    stage = Stage()
+    stage.known = tmp_path / "checkpoint"
+    stage.restart()
+    await stage.write(Chain().batch())
+
+    def full(*_):
+        raise LedgerError("can't keep the known checkpoint: no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "write_known", full)
+        with pytest.raises(LedgerUnavailableError, match="no space left"):
+            await stage.recorder.drain()
+    assert stage.kinds == ["admitted"]
+    assert len(await stage.spooled()) == 1
+    stage.restart()  # killed there, in the worst moment
+    assert await stage.recorder.drain() == 0
+    assert stage.known.read_text() == stage.store.checkpoint()
+    assert await stage.spooled() == []
+
+
+async def test_told_to_stop_it_ends_after_a_page(stage):
+    chain, stop = Chain(), asyncio.Event()
+    await stage.write(*(chain.batch() for _ in range(120)))
+    stop.set()
+    assert await stage.recorder.drain(stop) == 50
+    assert await stage.recorder.drain() == 70
+
+
+async def test_it_says_when_the_spool_was_read_and_when_it_is_stuck(stage):
+    stop = asyncio.Event()
+    stage.kube.fail("page", NotFoundError("no such kind"))
+    running = asyncio.create_task(stage.recorder.run(stop))
+    try:
+        get = stage.registry.get_sample_value
+        await until(lambda: get("trailgate_recorder_stuck") == 1)
+        assert not stage.recorder.looked.is_set()
+        await asyncio.wait_for(stage.recorder.looked.wait(), 5)
+        await until(lambda: get("trailgate_recorder_stuck") == 0)
+    finally:
+        stop.set()
+        await running

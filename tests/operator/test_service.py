@@ -1,0 +1,167 @@
+"""The operator's life: what it waits out, what ends it, and that kopf ends nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import kopf
+import pytest
+from kopf._core.intents.causes import Activity
+
+from tests.operator.waiting import until
+from trailgate.ledger.errors import LedgerRolledBackError, LedgerUnavailableError
+from trailgate_kube.errors import ConfigurationError, UnavailableError
+from trailgate_operator import handlers, lookout, service
+from trailgate_operator.lookout import Lookout
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(service, "_BACKOFF", (0.01, 0.05))
+    monkeypatch.setattr(service, "_LAST_WATCH", 1.0)
+
+
+class Told(list):
+    """What stands for a request or an append: fails as told, then works."""
+
+    async def __call__(self):
+        if self:
+            raise self.pop(0)
+        return "done"
+
+
+async def test_what_passes_by_itself_is_waited_out():
+    told = Told([UnavailableError("away", maybe_done=False), LedgerUnavailableError("disk full")])
+    assert await service.patiently(told, asyncio.Event()) == "done"
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("no"), LedgerRolledBackError("no")])
+async def test_what_does_not_pass_is_raised(error):
+    with pytest.raises(type(error)):
+        await service.patiently(Told([error]), asyncio.Event())
+
+
+async def test_waiting_ends_when_told_to_stop():
+    stop = asyncio.Event()
+    forever = Told([UnavailableError("away", maybe_done=False)] * 10_000)
+    waiting = asyncio.create_task(service.patiently(forever, stop))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    stop.set()
+    assert await asyncio.wait_for(waiting, 5) is None
+
+
+class Recorder:
+    """Stands for the recorder; kopf stands for itself, or for its worst."""
+
+    def __init__(self, error=None, *, deaf=False):
+        self.looked, self.woken = asyncio.Event(), asyncio.Event()
+        self._error, self._deaf = error, deaf
+        self.ended = "not"
+
+    def wake(self):
+        self.woken.set()
+
+    async def run(self, stop):
+        self.looked.set()
+        try:
+            await asyncio.sleep(0.05)
+            if self._error is not None:
+                raise self._error
+            await (asyncio.Event() if self._deaf else stop).wait()
+        except asyncio.CancelledError:
+            self.ended = "cancelled"
+            raise
+        self.ended = "well"
+
+
+@pytest.fixture
+def kopfs(monkeypatch):
+    """kopf's runs, each a function that is called in its place."""
+    runs = []
+
+    async def operator(**how):
+        runs.append(how)
+        await how["stop_flag"].wait()
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    return runs
+
+
+@pytest.mark.parametrize("error", [LedgerRolledBackError("older"), ZeroDivisionError("a bug")])
+async def test_a_recorder_that_fails_ends_the_process_with_its_error(kopfs, error):
+    async with asyncio.timeout(5):
+        with pytest.raises(type(error)):
+            await service.run(Recorder(error), "trailgate-system", asyncio.Event())
+
+
+async def test_told_to_stop_recorder_and_kopf_end_well(kopfs):
+    stop, recorder = asyncio.Event(), Recorder()
+    running = asyncio.create_task(service.run(recorder, "trailgate-system", stop))
+    await until(lambda: kopfs)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    assert recorder.ended == "well"
+    assert "kopf" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_a_pass_that_does_not_end_is_cut_off(kopfs, monkeypatch):
+    monkeypatch.setattr(service, "_LAST_PASS", 0.1)
+    stop, recorder = asyncio.Event(), Recorder(deaf=True)
+    stop.set()
+    async with asyncio.timeout(5):
+        await service.run(recorder, "trailgate-system", stop)
+    assert recorder.ended == "cancelled"
+
+
+async def test_kopf_may_fail_as_it_likes_the_recorder_goes_on_and_it_is_started_again(monkeypatch):
+    fails = [RuntimeError("login"), asyncio.CancelledError(), SystemError("x"), None]
+    seen = []
+
+    async def operator(**how):
+        failure = fails.pop(0) if fails else "stay"
+        seen.append(how["namespaces"])
+        if isinstance(failure, BaseException):
+            raise failure
+        if failure == "stay":
+            await how["stop_flag"].wait()
+
+    monkeypatch.setattr(kopf, "operator", operator)
+    monkeypatch.setattr(lookout, "_BACKOFF", (0.01, 0.02))
+    guard = Lookout("trailgate-system", lambda: None, backoff=(0.01, 0.02))
+    guard.start()
+    await until(lambda: len(seen) == 5)
+    guard.stop()
+    guard.join(5)
+    assert seen == [["trailgate-system"]] * 5
+    assert "kopf" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_stopping_before_it_began_is_no_error(kopfs):
+    guard = Lookout("trailgate-system", lambda: None)
+    guard.stop()
+    guard.start()
+    guard.join(5)
+    assert kopfs == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "rings"), [(None, 1), ("ADDED", 1), ("MODIFIED", 1), ("DELETED", 0)]
+)
+def test_only_a_deletion_wakes_nobody(kind, rings):
+    rung = []
+    registry = handlers.registry(lambda: rung.append(1))
+    (handler,) = registry._watching.get_all_handlers()
+    handler.fn(event={"type": kind, "object": {}})
+    assert len(rung) == rings
+
+
+def test_kopf_posts_nothing_and_kills_nobody():
+    settings = kopf.OperatorSettings()
+    for handler in handlers.registry(lambda: None)._activities._handlers:
+        if handler.activity is Activity.STARTUP:
+            handler.fn(settings=settings)
+    assert settings.posting.enabled is False
+    assert settings.process.ultimate_exiting_timeout is None
+    assert settings.scanning.disabled is True
