@@ -349,7 +349,7 @@ async def test_a_claim_of_any_form_holds_back_its_own_process_and_nobody_else(st
     await stage.write(Chain(boot="f" * 24).batch())
     await stage.recorder.drain()
     left = {name.rpartition("-")[0] for name in await stage.spooled()}
-    recorded = [record["spool"]["boot"] for record in stage.records]
+    recorded = [record["spool"]["boot"] for record in stage.records if record["kind"] != "gap"]
     assert recorded[-1] == "f" * 24
     assert len(left) > 30
     assert len(left) + len(recorded) == told + 1 > 200
