@@ -29,7 +29,7 @@ from trailgate_operator.returns import ImageHistory
 _POSITION = "spool/"
 _IDLE = 30.0
 """Seconds until the spool is listed again without being told to."""
-_BACKOFF = (0.5, 30.0)
+_BACKOFF = (0.5, 10.0)
 _DELETIONS = 8
 
 _log = logging.getLogger(__name__)
@@ -83,19 +83,22 @@ class Recorder:
             self._wake.clear()
             try:
                 await self.drain(stop)
-                delay, pause = _BACKOFF[0], _IDLE
-                self._metrics.stuck.set(0)
             except (KubeError, LedgerUnavailableError) as error:
                 self._metrics.stuck.set(1)
                 self._metrics.failures.labels(cause=type(error).__name__).inc()
                 _log.warning("%s; trying again in %.1f s", error, delay)
-                pause, delay = delay, min(delay * 2, _BACKOFF[1])
-                self._wake.clear()
-            await self._rest(stop, pause)
+                await self._rest(stop, delay, woken=False)
+                delay = min(delay * 2, _BACKOFF[1])
+            else:
+                self._metrics.stuck.set(0)
+                delay = _BACKOFF[0]
+                await self._rest(stop, _IDLE)
 
-    async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
-        """Sleep until woken, stopped or ``seconds`` have passed."""
-        waits = [asyncio.ensure_future(self._wake.wait()), asyncio.ensure_future(stop.wait())]
+    async def _rest(self, stop: asyncio.Event, seconds: float, *, woken: bool = True) -> None:
+        """Sleep until stopped, ``seconds`` have passed, or (where it may be) woken."""
+        waits = [asyncio.ensure_future(stop.wait())]
+        if woken:
+            waits.append(asyncio.ensure_future(self._wake.wait()))
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -24,6 +24,8 @@ import sys
 import threading
 from pathlib import Path
 
+from e2e.controlplane.process import Process
+
 PROGRAMS = {"operator": "trailgate_operator.main", "webhook": "trailgate_webhook.main"}
 _PR_SET_PDEATHSIG = 1
 _ROOT = Path(__file__).parents[2]
@@ -134,6 +136,31 @@ class Child:
 
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+class Installed:
+    """The installed command, each start from nothing; used like a ``Child``."""
+
+    def __init__(self, name, process):
+        self.name, self.pid, self.log, self._process = name, process.pid, process.log, process
+
+    @classmethod
+    async def start(cls, program, arguments, log, name):
+        command = [Path(sys.executable).with_name(f"trailgate-{program}"), *arguments]
+        return cls(name, await asyncio.to_thread(Process.start, name, command, log))
+
+    @property
+    def alive(self):
+        return self._process.returncode is None
+
+    async def kill(self):
+        await asyncio.to_thread(self._process.kill)
+
+    async def stop(self, seconds=20):
+        return await asyncio.to_thread(self._process.stop, seconds)
+
+    def text(self):
+        return self.log.read_text(errors="replace")
 
 
 class Nursery:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from e2e.controlplane import kubeconfig, ports
-from tests.chaos.nursery import Nursery
+from tests.chaos.nursery import Installed, Nursery
 from tests.chaos.proxy import ApiProxy, Balancer
 from trailgate.ledger import spoolkeys, sqlite
 from trailgate.ledger.keys import write_signing_key, write_verifier_key
@@ -67,6 +67,8 @@ class Stage:
         self.gates = {}
         self.proxies = {}
         self.lives = collections.Counter()
+        self.installed = False
+        """Start the installed commands, not the forks of an interpreter that is warm."""
 
     async def __aenter__(self):
         self._stack = AsyncExitStack()
@@ -308,19 +310,23 @@ class Stage:
             "--gate-key", keys / "gate.pub", "--metrics-port", metrics, *extra,
         ]  # fmt: skip
 
+    async def _start(self, program, arguments, name):
+        self.lives[name] += 1
+        log = self.directory / "logs" / f"{name}-{self.lives[name]}.log"
+        if self.installed:
+            return await Installed.start(program, arguments, log, name)
+        return await self.nursery.start(program, arguments, log, name)
+
     async def start_recorder(self, **how):
         """Start the operator; it isn't waited for."""
-        self.lives["operator"] += 1
-        log = self.directory / "logs" / f"operator-{self.lives['operator']}.log"
         arguments = await self.recorder_arguments(**how)
-        self.recorder = await self.nursery.start("operator", arguments, log)
+        self.recorder = await self._start("operator", arguments, "operator")
         if "recorder" in self.proxies:
             self.proxies["recorder"].kill = lambda child=self.recorder: child.signal(9)
         return self.recorder
 
     async def start_gate(self, name="gate-a", *, through=False, wait=True):
         """Start a webhook behind the balancer."""
-        self.lives[name] += 1
         port_file = self.directory / f"{name}.port"
         if not port_file.exists():
             port = free_port()
@@ -335,8 +341,7 @@ class Stage:
             "--spool-key", keys / "gate.key", "--recorder-key", keys / "recorder.pub",
             "--allow-insecure-registry", self.image.partition("/")[0], "--drain-delay", "0",
         ]  # fmt: skip
-        log = self.directory / "logs" / f"{name}-{self.lives[name]}.log"
-        child = self.gates[name] = await self.nursery.start("webhook", arguments, log, name)
+        child = self.gates[name] = await self._start("webhook", arguments, name)
         if name in self.proxies:
             self.proxies[name].kill = lambda: child.signal(9)
         if wait:

@@ -158,3 +158,33 @@ async def test_killed_anywhere_recorded_is_accepted_and_nothing_comes_twice(stag
     written = {(verb, what) for verb, what in asked if verb not in ("get", "list", "watch")}
     assert written == {("delete", "admissions")}
     assert {one for one in asked if one[1] != "-"} <= allowed
+
+
+@pytest.mark.timeout(300)
+async def test_the_installed_commands_killed_at_random_lose_nothing_either(stage):
+    """As above with the commands as they are installed, started from nothing each time."""
+    stage.installed, dice = True, random.Random()
+    books = Books()
+    stream = Stream(stage, books, pause=0.05)
+    await stage.start_recorder()
+    await stage.start_gate("gate-a")
+    workers = [asyncio.create_task(stream.work(f"web-{n}")) for n in range(3)]
+    for number in range(6):
+        await asyncio.sleep(dice.uniform(0.5, 2.0))
+        if number % 2:
+            await stage.recorder.kill()
+            await stage.start_recorder()
+        else:
+            await stage.gates["gate-a"].kill()
+            await stage.start_gate("gate-a")
+    stream.stop()
+    await asyncio.gather(*workers)
+    assert await stage.gates["gate-a"].stop() == 0
+    await stage.drained()
+    assert await stage.recorder.stop() == 0
+    records = stage.records()
+    found = reckon(records, books, {stage.shop})
+    assert found.accepted > 20
+    assert found.unanswered <= len(books.attempts) - found.accepted
+    assert [r for r in records if r["kind"] == "gap"] == []
+    await stage.verify()

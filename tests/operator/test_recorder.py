@@ -409,3 +409,21 @@ async def test_it_says_when_the_spool_was_read_and_when_it_is_stuck(stage):
     finally:
         stop.set()
         await running
+
+
+async def test_while_it_is_stuck_nobody_hurries_it(stage, monkeypatch):
+    monkeypatch.setattr(recorder, "_BACKOFF", (0.2, 10.0))
+    tried, stop = [], asyncio.Event()
+
+    async def away(*_, **__):
+        tried.append(1)
+        raise UnavailableError("away", maybe_done=False)
+
+    monkeypatch.setattr(stage.kube, "page", away)
+    running = asyncio.create_task(stage.recorder.run(stop))
+    for _ in range(30):
+        stage.recorder.wake()
+        await asyncio.sleep(0.005)
+    assert len(tried) <= 2
+    stop.set()
+    await asyncio.wait_for(running, 5)
