@@ -14,7 +14,7 @@ from trailgate.model.digest import Digest
 from trailgate.model.evidence import EvidenceFormat
 from trailgate.model.image import ImageReference
 from trailgate.oci import documents, media
-from trailgate.oci.attached import discover, fallback_tag, fetch_attached
+from trailgate.oci.attached import discover, fallback_tag, fetch_attached, platforms
 from trailgate.oci.errors import (
     OciError,
     ProtocolError,
@@ -181,6 +181,25 @@ async def test_entries_of_other_digest_algorithms_are_passed_over() -> None:
     await place.registry.push_manifest(fallback_tag(image), content, media.OCI_INDEX)
     assert (await place.registry.manifest(fallback_tag(image))).dropped == 1
     assert _contents(await fetch_attached(place.registry, image)) == [b"bundle"]
+
+
+@pytest.mark.parametrize(
+    ("platform", "annotations"),
+    [
+        ("unknown/unknown", {}),
+        ("linux/amd64", {media.BUILDKIT_REFERENCE: "attestation-manifest"}),
+        (None, {media.BUILDKIT_REFERENCE: "attestation-manifest"}),
+    ],
+)
+async def test_buildkit_s_attestations_are_no_platforms(
+    platform: str | None, annotations: dict[str, str]
+) -> None:
+    right = Descriptor(media.OCI_MANIFEST, Digest.of(b"right"), 1, platform="linux/amd64")
+    other = Descriptor(
+        media.OCI_MANIFEST, Digest.of(b"other"), 1, platform=platform, annotations=annotations
+    )
+    index = documents.parse_manifest(documents.index([right, other]), media.OCI_INDEX)
+    assert platforms(index) == (right.digest,)
 
 
 async def test_too_many_referrers_bundles_come_first_and_the_rest_is_told() -> None:

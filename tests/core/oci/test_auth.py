@@ -200,16 +200,21 @@ async def test_a_wrong_password_is_tried_once_and_named() -> None:
             status=401, headers={"WWW-Authenticate": 'Basic realm="r"'}, text=SECRET
         )
 
-    async with app(answer) as peer:
-        async with RegistryClient(guard_for(peer.address), _config(peer.address)) as client:
-            with pytest.raises(UnauthorizedError) as caught:
-                await _blob(client, peer)
+    async with (
+        app(answer) as peer,
+        RegistryClient(guard_for(peer.address), _config(peer.address)) as client,
+    ):
+        with pytest.raises(UnauthorizedError) as caught:
+            await _blob(client, peer)
         text = str(caught.value)
         assert "401" in text
         assert f"tried secret web/pull entry {peer.address}" in text
         assert PASSWORD not in text
         assert SECRET not in text
         assert len(peer.seen) == 2
+        with pytest.raises(UnauthorizedError):
+            await _blob(client, peer)
+        assert len(peer.seen) == 3, "the same header isn't sent twice for one request"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])

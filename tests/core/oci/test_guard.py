@@ -450,6 +450,44 @@ async def test_a_challenge_from_where_we_were_redirected_is_ignored() -> None:
         assert len(first.seen) == 1
 
 
+@pytest.mark.parametrize("listed", [True, False])
+async def test_a_redirect_elsewhere_is_followed_only_where_listed(*, listed: bool) -> None:
+    async def second(_: web.Request) -> web.Response:
+        return web.Response(body=BLOB)
+
+    async def opening(_: web.Request) -> web.Response:
+        port = other.address.rpartition(":")[2]
+        return web.Response(status=307, headers={"Location": f"http://localhost:{port}/x"})
+
+    async with app(second) as other, app(opening) as first:
+        elsewhere = f"localhost:{other.address.rpartition(':')[2]}"
+        guard = Guard(
+            named=lambda: {first.address, elsewhere},  # being a registry isn't being listed
+            insecure=frozenset({first.address, elsewhere}),
+            redirects={"127.0.0.1:*": ("localhost",)} if listed else {},
+        )
+        async with RegistryClient(guard) as client:
+            fetch = client.blob(ImageReference(first.address, "a"), Digest.of(BLOB), 100)
+            if listed:
+                assert await fetch == BLOB
+            else:
+                with pytest.raises(HostRefusedError, match="redirect to localhost"):
+                    await fetch
+        assert len(other.seen) == (1 if listed else 0)
+
+
+async def test_cookies_are_not_kept() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=BLOB, headers={"Set-Cookie": "session=1; Path=/"})
+
+    async with app(answer) as peer:
+        host = f"localhost:{peer.address.rpartition(':')[2]}"  # cookies of addresses are dropped anyway
+        async with RegistryClient(guard_for(host)) as client:
+            for _ in range(2):
+                await client.blob(ImageReference(host, "acme/web"), Digest.of(BLOB), 100)
+        assert peer.headers("Cookie") == [None, None]
+
+
 async def test_a_redirect_of_a_write_is_not_followed() -> None:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(status=307, headers={"Location": "/elsewhere"})

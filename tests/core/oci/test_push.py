@@ -289,6 +289,50 @@ async def test_an_entry_that_was_overwritten_is_written_again() -> None:
     assert [artifact.content for artifact in attached.artifacts] == [b"{}"]
 
 
+async def test_an_entry_that_is_overwritten_late_is_written_again() -> None:
+    """Not at once, but after our first look at it: by somebody who had read before us."""
+
+    class Late(MemoryRegistry):
+        looks = 0
+
+        async def manifest(self, image: ImageReference) -> Manifest:
+            found = await super().manifest(image)
+            if image.tag and found.manifests:
+                self.looks += 1
+                if self.looks == 1:
+                    content = documents.index([])
+                    await super().push_manifest(image, content, media.OCI_INDEX)
+            return found
+
+    twin = Late(referrers_api=False, conditional=False)
+    image = await push_image(Place(twin, "registry.example", "acme/web", referrers=False))
+    await twin.attach(image, b"{}", SLSA)
+    assert len((await twin.manifest(fallback_tag(image))).manifests) == 1
+
+
+async def test_an_entry_added_between_our_read_and_our_write_is_kept() -> None:
+    """The registry honours conditions: our write is refused, and we read again."""
+
+    class Between(MemoryRegistry):
+        other: Descriptor | None = None
+
+        async def manifest(self, image: ImageReference) -> Manifest:
+            found = await super().manifest(image)
+            if image.tag and self.other is not None:
+                content, self.other = documents.index([*found.manifests, self.other]), None
+                await super().push_manifest(image, content, media.OCI_INDEX)
+            return found
+
+    twin = Between(referrers_api=False)
+    image = await push_image(Place(twin, "registry.example", "acme/web", referrers=False))
+    first = await twin.attach(image, b"first", SLSA)
+    other = Digest.of(b"other")
+    twin.other = Descriptor(media.OCI_MANIFEST, other, 1)
+    second = await twin.attach(image, b"second", SLSA)
+    listed = (await twin.manifest(fallback_tag(image))).manifests
+    assert [entry.digest for entry in listed] == [first, other, second]
+
+
 async def test_overwritten_for_ever_is_a_conflict() -> None:
     twin = _Interfering(referrers_api=False)
     place = Place(twin, "registry.example", "acme/web", referrers=False)
