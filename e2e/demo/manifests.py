@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 SYSTEM = "trailgate-system"
 SHOP = "shop"
@@ -12,62 +15,20 @@ POLICY = "production"
 VERIFIER = "https://review.shop.example/change-record"
 BUILDER = "https://ci.shop.example/builder/v1"
 
-_WORKLOADS = [
-    {
-        "apiGroups": [""],
-        "apiVersions": ["v1"],
-        "resources": ["pods", "pods/ephemeralcontainers", "replicationcontrollers"],
-    },
-    {
-        "apiGroups": ["apps"],
-        "apiVersions": ["v1"],
-        "resources": ["deployments", "statefulsets", "daemonsets", "replicasets"],
-    },
-    {"apiGroups": ["batch"], "apiVersions": ["v1"], "resources": ["jobs", "cronjobs"]},
-    {
-        "apiGroups": ["apps", ""],
-        "apiVersions": ["v1"],
-        "resources": [
-            "deployments/scale", "statefulsets/scale", "replicasets/scale",
-            "replicationcontrollers/scale",
-        ],
-    },
-]  # fmt: skip
+_INSTALL = Path(__file__).parents[2] / "docs" / "how-to" / "install"
+
+
+def rights() -> list[dict[str, Any]]:
+    """Load our namespace, accounts and roles, as the installation guide has them."""
+    return list(yaml.safe_load_all((_INSTALL / "rights.yaml").read_text()))
 
 
 def webhook_configuration(url: str, ca_bundle: str) -> dict[str, Any]:
-    """Make the gate's ValidatingWebhookConfiguration: writes fail closed, deletions open."""
-
-    def webhook(name: str, operations: list[str], failure_policy: str) -> dict[str, Any]:
-        return {
-            "name": name,
-            "admissionReviewVersions": ["v1"],
-            "sideEffects": "NoneOnDryRun",
-            "timeoutSeconds": 10,
-            "failurePolicy": failure_policy,
-            "matchPolicy": "Equivalent",
-            "clientConfig": {"url": url, "caBundle": ca_bundle},
-            "namespaceSelector": {
-                "matchExpressions": [
-                    {
-                        "key": "kubernetes.io/metadata.name",
-                        "operator": "NotIn",
-                        "values": ["kube-system", SYSTEM],
-                    }
-                ]
-            },
-            "rules": [{**rule, "operations": operations} for rule in _WORKLOADS],
-        }
-
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "trailgate"},
-        "webhooks": [
-            webhook("change.trailgate.dev", ["CREATE", "UPDATE"], "Fail"),
-            webhook("delete.trailgate.dev", ["DELETE"], "Ignore"),
-        ],
-    }
+    """Load the guide's ValidatingWebhookConfiguration, and put address and authority in."""
+    found: dict[str, Any] = yaml.safe_load((_INSTALL / "webhook.yaml").read_text())
+    for webhook in found["webhooks"]:
+        webhook["clientConfig"] = {"url": url, "caBundle": ca_bundle}
+    return found
 
 
 def impersonator(user: str) -> list[dict[str, Any]]:
@@ -175,63 +136,3 @@ def claiming_pod(image: str, owner_name: str, owner_uid: str) -> dict[str, Any]:
         },
         "spec": {"containers": [{"name": "web", "image": image}]},
     }
-
-
-def rights() -> list[dict[str, Any]]:
-    """Bind the two processes' rights: as small as they can be."""
-    group = "rbac.authorization.k8s.io"
-
-    def role(name: str, rules: list[dict[str, Any]], namespace: str | None) -> dict[str, Any]:
-        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-        kind = "Role" if namespace else "ClusterRole"
-        return {
-            "apiVersion": f"{group}/v1",
-            "kind": kind,
-            "metadata": metadata,
-            "rules": rules,
-        }
-
-    def binding(name: str, namespace: str | None) -> dict[str, Any]:
-        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-        kind = "Role" if namespace else "ClusterRole"
-        return {
-            "apiVersion": f"{group}/v1",
-            "kind": f"{kind}Binding",
-            "metadata": metadata,
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": SYSTEM}],
-            "roleRef": {"apiGroup": group, "kind": kind, "name": name},
-        }
-
-    def rule(api: str, resources: list[str], verbs: list[str], **more: Any) -> dict[str, Any]:
-        return {"apiGroups": [api], "resources": resources, "verbs": verbs, **more}
-
-    cluster_uid = rule("", ["namespaces"], ["get"], resourceNames=["kube-system"])
-    webhook, operator = "trailgate-webhook", "trailgate-operator"
-    return [
-        role(
-            webhook,
-            [
-                cluster_uid,
-                rule("trailgate.dev", ["deploypolicies"], ["get", "list", "watch"]),
-                rule("", ["pods", "replicationcontrollers"], ["get"]),
-                rule(
-                    "apps",
-                    ["deployments", "statefulsets", "daemonsets", "replicasets"],
-                    ["get"],
-                ),
-                rule("batch", ["jobs", "cronjobs"], ["get"]),
-            ],
-            None,
-        ),
-        binding(webhook, None),
-        role(webhook, [rule("trailgate.dev", ["admissions"], ["create"])], SYSTEM),
-        binding(webhook, SYSTEM),
-        role(operator, [cluster_uid], None),
-        binding(operator, None),
-        role(
-            operator,
-            [rule("trailgate.dev", ["admissions"], ["get", "list", "watch", "delete"])],
-            SYSTEM,
-        ),
-        binding(operator, SYSTEM),
-    ]
