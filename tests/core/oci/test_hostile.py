@@ -310,6 +310,35 @@ async def test_endless_pages_of_referrers() -> None:
         assert len(peer.seen) == Limits().pages
 
 
+async def test_too_many_referrers_on_one_page() -> None:
+    entries = [Descriptor(media.OCI_MANIFEST, Digest.of(b"%d" % n), 1) for n in range(257)]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=documents.index(entries), content_type=media.OCI_INDEX)
+
+    async with app(answer) as peer, client_for(peer.address) as client:
+        with pytest.raises(TooLargeError, match="256 referrers"):
+            await client.referrers(_image(peer.address, Digest.of(b"x")))
+
+
+@pytest.mark.parametrize(
+    ("status", "header"),
+    [(405, None), (200, None), (200, "sha512:" + "ab" * 64), (200, "nonsense")],
+)
+async def test_a_head_that_names_no_digest_is_followed_by_a_get(
+    status: int, header: str | None
+) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "HEAD":
+            headers = {"Docker-Content-Digest": header} if header else {}
+            return web.Response(status=status, headers=headers)
+        return web.Response(body=MANIFEST, content_type=media.OCI_MANIFEST)
+
+    async with app(answer) as peer, client_for(peer.address) as client:
+        assert await client.resolve(_image(peer.address)) == Digest.of(MANIFEST)
+        assert [request.method for request in peer.seen] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize(
     "target",
     ["https://elsewhere.example/page", "http://169.254.169.254/latest", "//other.example/"],
