@@ -50,7 +50,7 @@ class Gate:
     image: str | None = None
     """With its digest, where the process was told."""
     component: str = "gate"
-    """``gate`` for the admission endpoint, ``recorder``, ``operator``."""
+    """``gate`` for the admission endpoint, or ``recorder``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,6 @@ class ControlSubject(StrEnum):
 
     GATE = "gate"
     """One process of the gate; ``name`` is its boot id, ``digest`` its signing key's."""
-    WEBHOOK_CONFIGURATION = "webhook-configuration"
-    POLICY = "policy"
     LEDGER = "ledger"
 
 
@@ -31,11 +29,6 @@ class ControlState(StrEnum):
 
     STARTED = "started"
     ENDED = "ended"
-    ARMED = "armed"
-    DISARMED = "disarmed"
-    CREATED = "created"
-    CHANGED = "changed"
-    DELETED = "deleted"
 
 
 class GapCause(StrEnum):
@@ -51,9 +44,8 @@ class GapCause(StrEnum):
     """A batch that is there, with a bad signature, seal or form."""
     CHAIN_FORKED = "chain-forked"
     """A batch that doesn't follow from the one before it."""
-    PROCESS_VANISHED = "process-vanished"
-    """A process that said nothing at its end: what it still had queued is unknown."""
-    OBSERVER_DOWN = "observer-down"
+    REVIEWS_UNDECIDED = "reviews-undecided"
+    """Reviews that got no decision (HTTP 503): the API server's failure policy chose."""
 
 
 def control_state(

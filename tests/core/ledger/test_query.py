@@ -354,7 +354,7 @@ def test_events_without_people_are_rows_too(tmp_path, key):
     context = EXAMPLES.CONTEXT
     some = [
         rec.gap(context, NOW, rec.GapCause.REFUSALS_DROPPED, count=3),
-        rec.gap(context, NOW, rec.GapCause.PROCESS_VANISHED),
+        rec.gap(context, NOW, rec.GapCause.CHAIN_FORKED),
         rec.control_state(
             context, NOW, rec.ControlSubject.GATE, rec.ControlState.STARTED, name="boot"
         ),

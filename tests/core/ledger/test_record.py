@@ -1181,8 +1181,8 @@ def test_control_state_says_who_where_somebody_did_it():
     claim = rec.control_state(
         ex.CONTEXT,
         ex.NOW,
-        rec.ControlSubject.POLICY,
-        rec.ControlState.CHANGED,
+        rec.ControlSubject.LEDGER,
+        rec.ControlState.STARTED,
         name="production",
         digest=ex.sha("new"),
         previous=ex.sha("old"),

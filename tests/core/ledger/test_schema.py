@@ -174,6 +174,21 @@ def test_the_schema_s_kinds_and_causes_are_the_code_s():
     assert list(defs["admitted"]["properties"]["checks"]["properties"]) == list(Check)
 
 
+def test_the_schema_has_only_what_this_version_writes():
+    """Whoever reads a code there takes its absence from a trail for "it never happened"."""
+    assert list(ControlSubject) == ["gate", "ledger"]
+    assert list(ControlState) == ["started", "ended"]
+    assert SCHEMA["$defs"]["change"]["properties"]["class"]["enum"] == [
+        "standard",
+        "rollback",
+        "configuration",
+    ]
+    assert SCHEMA["$defs"]["gate"]["properties"]["component"]["enum"] == ["gate", "recorder"]
+    never = {"process-vanished", "observer-down"}
+    assert never.isdisjoint(SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"])
+    assert "reviews-undecided" in SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"]
+
+
 def test_every_kind_has_an_example():
     assert {record["kind"] for record in RECORDS.values()} == set(rec.Kind)
 

@@ -335,7 +335,7 @@ def test_no_specification_crashes_the_reader(spec):
 
 
 def test_neither_none_nor_too_many_claims_make_a_batch():
-    small = rec.gap(ex.CONTEXT, ex.NOW, rec.GapCause.PROCESS_VANISHED)
+    small = rec.gap(ex.CONTEXT, ex.NOW, rec.GapCause.CHAIN_FORKED)
     assert len(opened(sealed(*[small] * spool.MAX_CLAIMS))) == spool.MAX_CLAIMS
     with pytest.raises(spool.BatchTooLargeError):
         sealed(*[small] * (spool.MAX_CLAIMS + 1))

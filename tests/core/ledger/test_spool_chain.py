@@ -17,7 +17,7 @@ from trailgate.model.digest import Digest
 from trailgate.model.errors import MalformedError
 
 RECORDER, SIGNER = X25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-SMALL = rec.gap(ex.CONTEXT, ex.NOW, rec.GapCause.PROCESS_VANISHED)
+SMALL = rec.gap(ex.CONTEXT, ex.NOW, rec.GapCause.CHAIN_FORKED)
 
 
 def batch_at(link: Link, kind: BatchKind = BatchKind.ADMITTED) -> Batch:
