@@ -23,7 +23,7 @@ from trailgate.model.assessment import Assessment, ChangeClass  # noqa: E402
 from trailgate.model.decision import Decision, Finding, Mode, PolicyReference  # noqa: E402
 from trailgate.model.digest import Digest  # noqa: E402
 from trailgate.model.reason import Reason  # noqa: E402
-from trailgate_webhook import logs  # noqa: E402
+from trailgate_kube import logs  # noqa: E402
 from trailgate_webhook.app import App  # noqa: E402
 from trailgate_webhook.endpoint import Gate  # noqa: E402
 from trailgate_webhook.health import Health  # noqa: E402

@@ -28,13 +28,14 @@ from trailgate.oci.client import RegistryClient
 from trailgate.oci.credentials import Anonymous, CredentialSource, DockerConfig
 from trailgate.oci.guard import Guard
 from trailgate.policy.material import registries
+from trailgate_kube import logs
 from trailgate_kube.api import Kube
 from trailgate_kube.cluster import cluster_uid
 from trailgate_kube.errors import KubeError
 from trailgate_kube.owners import KubeOwners
 from trailgate_kube.policies import Policies
 from trailgate_kube.spool import AdmissionWriter
-from trailgate_webhook import logs, policies
+from trailgate_webhook import policies
 from trailgate_webhook.app import App
 from trailgate_webhook.checkpoint import CheckpointFile
 from trailgate_webhook.directory import DirectoryAdmissions

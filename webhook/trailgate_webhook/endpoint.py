@@ -21,7 +21,7 @@ from trailgate.model.admission import AdmissionRequest
 from trailgate.model.assessment import Assessment
 from trailgate.model.decision import Decision, Mode
 from trailgate.model.reason import RETRYABLE, Reason
-from trailgate_webhook import logs
+from trailgate_kube import logs
 from trailgate_webhook.deadline import Deadline
 from trailgate_webhook.metrics import Metrics
 from trailgate_webhook.review import Answer, ReviewError, encode, read

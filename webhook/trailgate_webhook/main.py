@@ -12,7 +12,7 @@ import uvloop
 
 import trailgate
 from trailgate.model.errors import TrailgateError
-from trailgate_webhook import logs
+from trailgate_kube import logs
 from trailgate_webhook.assemble import build
 from trailgate_webhook.settings import NAMESPACE, Settings
 

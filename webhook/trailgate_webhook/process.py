@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from trailgate.model.errors import TrailgateError
-from trailgate_webhook import logs
+from trailgate_kube import logs
 from trailgate_webhook.app import App
 from trailgate_webhook.health import Health
 from trailgate_webhook.metrics import Metrics

@@ -29,6 +29,7 @@ from trailgate.model.assessment import Assessment
 from trailgate.model.canonical import canonical
 from trailgate.model.errors import TrailgateError
 from trailgate.model.reason import Reason
+from trailgate_kube import logs
 from trailgate_kube.spool import (
     SpoolAmbiguousError,
     SpoolFullError,
@@ -37,7 +38,6 @@ from trailgate_kube.spool import (
     SpoolWriteError,
     Written,
 )
-from trailgate_webhook import logs
 from trailgate_webhook.metrics import Metrics
 
 #: Claims that may wait for the writer; more than this and the write is too slow anyway.

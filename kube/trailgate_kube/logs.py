@@ -1,6 +1,6 @@
-"""Logs: one JSON object a line on stderr.
+"""Logs of both processes: one JSON object a line on stderr.
 
-A line names the decision's id, the object and the codes. It never names a user,
+A line of ours names the decision's id, the object and the codes. It never names a user,
 a group or free text of a request: whoever supports a user has the id from the
 denial, and the ledger has the person. Foreign loggers (the HTTP server's) pass
 through the same form.
@@ -17,7 +17,10 @@ from typing import Any
 
 import orjson
 
-_LOGGER = logging.getLogger("trailgate.webhook")
+LEVELS = ("debug", "info", "warning", "error")
+"""What ``configure`` takes."""
+
+_LOGGER = logging.getLogger("trailgate.process")
 
 
 class _Lines(logging.Formatter):
@@ -36,7 +39,7 @@ class _Lines(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send all logging to stderr as JSON lines."""
+    """Send all logging to stderr as JSON lines, our own from ``level`` on (one of ``LEVELS``)."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines())
     root = logging.getLogger()
