@@ -88,6 +88,9 @@ class NoSpool:
     def lost(self):
         self.metrics.lost.inc()
 
+    def undecided(self):
+        self.metrics.undecided.inc()
+
 
 def enforcing(namespace):
     if namespace == "unknowable":

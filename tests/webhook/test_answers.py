@@ -61,6 +61,9 @@ async def test_nothing_is_decided_before_the_policies_were_read(start):
     assert status == 503
     assert "response" not in answer
     assert "EvidenceUnavailable: policies: not read from the cluster yet" in answer["error"]
+    # Whether it passed is the failure policy's doing: nothing was let through here.
+    assert await server.metric("trailgate_admission_reviews_undecided_total") == 1
+    assert await server.metric("trailgate_admission_evidence_lost_total") == 0
 
 
 async def test_a_review_in_the_first_moment_waits_for_the_policies(start):
@@ -248,7 +251,8 @@ async def test_where_nothing_enforces_an_error_is_left_to_the_failure_policy(sta
     assert status == 503
     assert "denied" not in answer
     assert body["request"]["uid"] in answer["error"]
-    assert await server.metric("trailgate_admission_evidence_lost_total") == 1
+    assert await server.metric("trailgate_admission_reviews_undecided_total") == 1
+    assert await server.metric("trailgate_admission_evidence_lost_total") == 0
 
 
 async def test_where_enforcement_is_unknowable_an_error_is_a_denial(start):
@@ -282,6 +286,7 @@ async def test_probes_answer_while_reviews_hang(start):
     assert await server.get("/readyz") == (200, "policies: ok\n")
     assert await server.metric("trailgate_admission_in_flight") == 1
     hanging.cancel()
+    await asyncio.wait({hanging})
 
 
 async def test_not_ready_says_what_is_missing(start):

@@ -419,15 +419,19 @@ async def test_refusals_are_added_up_and_written_when_due(begun):
     assert counts == {"SignerMismatch": 1000, "TestsFailed": 1}
 
 
-async def test_a_change_without_evidence_becomes_a_gap(begun):
+GAPS = [("lost", "admissions-unrecorded"), ("undecided", "reviews-undecided")]
+
+
+@pytest.mark.parametrize(("method", "cause"), GAPS)
+async def test_what_has_no_evidence_becomes_a_gap_of_its_own_cause(begun, method, cause):
     writer, admissions, clock = begun
-    writer.lost()
-    writer.lost()
+    getattr(writer, method)()
+    getattr(writer, method)()
     clock.now += spool.NOTES_EVERY
     await writer.admitted(root(), 1)
     await until(lambda: len(admissions.stored) == 3)
     (gap,) = claims(admissions, "gap")
-    assert (gap["cause"], gap["count"]) == ("admissions-unrecorded", 2)
+    assert (gap["cause"], gap["count"]) == (cause, 2)
     assert gap["since"] <= gap["until"]
     clock.now += spool.NOTES_EVERY
     await writer.admitted(root(), 1)

@@ -49,7 +49,10 @@ class Spools(Protocol):
         """Take note of a denial; never waits, never fails."""
 
     def lost(self) -> None:
-        """Take note of a change that may pass without its evidence: it becomes a gap."""
+        """Take note of a change that passes without its evidence: it becomes a gap."""
+
+    def undecided(self) -> None:
+        """Take note of a review left to the API server's failure policy: it becomes a gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class Gate:
         self._metrics.decided("undecided", Reason.EVIDENCE_UNAVAILABLE, _NONE, _NONE)
         logs.write(logging.WARNING, "not decided", decision=request.uid, detail=missing)
         if not request.dry_run:
-            self._spool.lost()
+            self._spool.undecided()
         text = _not_decided(request, Reason.EVIDENCE_UNAVAILABLE, f"policies: {missing}")
         return Reply(503, error_body(text))
 
@@ -195,7 +198,7 @@ class Gate:
             return self._denied_undecided(request, reason, text)
         self._metrics.decided("undecided", reason, _NONE, _NONE)
         if not request.dry_run:
-            self._spool.lost()
+            self._spool.undecided()
         return Reply(503, error_body(_not_decided(request, reason, text)))
 
     def _denied_undecided(self, request: AdmissionRequest, reason: Reason, text: str) -> Reply:

@@ -74,6 +74,11 @@ class Metrics:
             "Changes let through in Audit or Warn whose evidence could not be kept: a gap.",
             registry=registry,
         )
+        self.undecided = Counter(
+            "trailgate_admission_reviews_undecided_total",
+            "Reviews left to the API server's failure policy: a gap.",
+            registry=registry,
+        )
 
     def _spool(self) -> None:
         registry = self.registry

@@ -128,7 +128,7 @@ class SpoolWriter:
         self._writer, self._scribe, self._metrics = writer, scribe, metrics
         self._clock = clock
         self._refusals = Refusals()
-        self._lost = 0
+        self._lost = self._undecided = 0
         self._queue: deque[_Waiting] = deque()
         self._notes: deque[_Waiting] = deque()
         """Refusals and gaps on their way: nobody waits for these."""
@@ -210,6 +210,14 @@ class SpoolWriter:
         self._lost += 1
         self._metrics.lost.inc()
 
+    def undecided(self) -> None:
+        """Count a review that got no decision; a ``gap`` says so, within seconds.
+
+        Whether that change happened is the failure policy's doing, which isn't known here.
+        """
+        self._undecided += 1
+        self._metrics.undecided.inc()
+
     def _claim(self, assessment: Assessment) -> Claim:
         try:
             return self._scribe.admitted(assessment)
@@ -276,6 +284,9 @@ class SpoolWriter:
         lost, self._lost = self._lost, 0
         if lost:
             claims.append(self._scribe.gap(GapCause.ADMISSIONS_UNRECORDED, lost, since))
+        undecided, self._undecided = self._undecided, 0
+        if undecided:
+            claims.append(self._scribe.gap(GapCause.REVIEWS_UNDECIDED, undecided, since))
         self._notes.extend(_Waiting(claim, len(canonical(claim))) for claim in claims)
         return bool(claims)
 
