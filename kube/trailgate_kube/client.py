@@ -1,10 +1,14 @@
-"""The Kubernetes API over HTTP: bounded in time, with typed errors."""
+"""The Kubernetes API over HTTP: bounded in time, with typed errors.
+
+A credential that is not accepted is read again once, for requests and watches alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +21,7 @@ from trailgate_kube.answers import error_of, event_of
 from trailgate_kube.api import Event, EventType, Object, Page
 from trailgate_kube.connection import Connection, connect
 from trailgate_kube.discovery import Discovery
-from trailgate_kube.errors import InvalidError, UnauthorizedError, UnavailableError
+from trailgate_kube.errors import InvalidError, UnavailableError
 from trailgate_kube.resources import Resource
 
 _CONNECT_SECONDS = 3.0
@@ -160,7 +164,7 @@ class KubeClient:
         what = f"watch {path}"
         call = _Call("GET", path, None, query, seconds + _WATCH_GRACE_SECONDS, _JSON)
         try:
-            async with self._open(call) as response:
+            async with self._accepted(call) as response:
                 if not response.ok:
                     raise error_of(what, response.status, await response.read())
                 async for line in response.content:
@@ -181,7 +185,7 @@ class KubeClient:
         seconds: float | None = None,
         content_type: str = _JSON,
     ) -> Object:
-        """One request, decoded. Renews our credential once if it isn't accepted (401)."""
+        """One request, decoded."""
         call = _Call(
             method,
             path,
@@ -190,17 +194,9 @@ class KubeClient:
             self._seconds if seconds is None else seconds,
             content_type,
         )
-        try:
-            return await self._once(call)
-        except UnauthorizedError:
-            if not await self._connection.renew():
-                raise
-        return await self._once(call)
-
-    async def _once(self, call: _Call) -> Object:
         what = f"{call.method} {call.path}"
         try:
-            async with self._open(call) as response:
+            async with self._accepted(call) as response:
                 content = await response.read()
                 if not response.ok:
                     raise error_of(what, response.status, content)
@@ -215,6 +211,18 @@ class KubeClient:
         if not isinstance(answer, dict):
             raise InvalidError(f"{what}: got {type(answer).__name__}, expected a JSON object")
         return answer
+
+    @asynccontextmanager
+    async def _accepted(self, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open, and once again with a renewed credential where ours isn't accepted (401)."""
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(self._open(call))
+            if response.status == HTTPStatus.UNAUTHORIZED:
+                await response.read()  # what it says, and the connection, may be used again
+                if await self._connection.renew():
+                    await stack.aclose()
+                    response = await stack.enter_async_context(self._open(call))
+            yield response
 
     @asynccontextmanager
     async def _open(self, call: _Call) -> AsyncIterator[aiohttp.ClientResponse]:

@@ -18,6 +18,8 @@ from trailgate_kube.errors import GoneError, KubeError
 from trailgate_kube.resources import Resource
 
 _WATCH_SECONDS = 120.0
+_LASTING = 1.0
+"""Seconds after which a watch counts as one: ended sooner, the next one waits longer."""
 _PAGE = 500
 
 _log = logging.getLogger(__name__)
@@ -72,14 +74,19 @@ class Mirror:
             try:
                 if not self._version:
                     await self._list()
-                await self._follow()
-                backoff.reset()
+                began = time.monotonic()
+                try:
+                    await self._follow()
+                finally:
+                    if time.monotonic() - began >= _LASTING:
+                        backoff.reset()
             except GoneError:
                 self._version = ""
             except KubeError as error:
                 self.problem = error
                 _log.warning("%s; trying again in about %.1f s", error, backoff.next)
-                await backoff.sleep()
+            # However it ended: a server that ends every watch at once must not be hammered.
+            await backoff.sleep()
 
     async def _list(self) -> None:
         objects: dict[str, Object] = {}

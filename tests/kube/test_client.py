@@ -319,6 +319,55 @@ async def test_a_watch_that_breaks_says_how(tmp_path, bad, expected):
         await watch_of([line("ADDED", "8"), bad], tmp_path)
 
 
+async def test_a_watch_reads_a_token_that_is_no_longer_accepted_again_once(tmp_path):
+    token = tmp_path / "token"
+    token.write_text("old")
+    seen = []
+
+    async def answer(request):
+        seen.append(request.headers["Authorization"])
+        if seen[-1] != "Bearer new":
+            return status(401)
+        return web.Response(body=line("ADDED", "8") + b"\n")
+
+    async with client_of(answer, tmp_path, tokenFile=str(token)) as client:
+        token.write_text("new")
+        events = [event async for event in client.watch(PODS, resource_version="7")]
+        assert [event.resource_version for event in events] == ["8"]
+        assert seen == ["Bearer old", "Bearer new"]
+
+
+async def test_a_watch_whose_credential_is_never_accepted_says_so(tmp_path):
+    seen = []
+
+    async def answer(_request):
+        seen.append(1)
+        return status(401)
+
+    async with client_of(answer, tmp_path, token="bad") as client:
+        for _ in range(2):
+            with pytest.raises(UnauthorizedError):
+                await anext(client.watch(PODS, resource_version="7"))
+    assert len(seen) == 3  # the first was worth a second try
+
+
+async def test_a_watch_that_is_no_longer_authorized_on_its_way_is_not_begun_again(tmp_path):
+    """Its resourceVersion is the old one: what was told already would come twice."""
+    bad = b'{"type":"ERROR","object":{"code":401,"reason":"Unauthorized"}}'
+    seen = []
+
+    async def answer(_request):
+        seen.append(1)
+        return web.Response(body=line("ADDED", "8") + b"\n" + bad + b"\n")
+
+    async with client_of(answer, tmp_path, token="good") as client:
+        events = client.watch(PODS, resource_version="7")
+        assert (await anext(events)).resource_version == "8"
+        with pytest.raises(UnauthorizedError):
+            await anext(events)
+    assert len(seen) == 1
+
+
 async def test_a_watch_whose_server_falls_silent_ends(tmp_path, monkeypatch):
     monkeypatch.setattr("trailgate_kube.client._WATCH_GRACE_SECONDS", 0.2)
 
