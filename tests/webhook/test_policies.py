@@ -4,6 +4,7 @@ import pytest
 
 from tests.webhook.conftest import until
 from tests.webhook.world import policy
+from trailgate_kube.api import Page
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.policies import Policies
 from trailgate_kube.resources import DEPLOY_POLICIES
@@ -94,6 +95,31 @@ async def test_one_enforcing_policy_is_enough(cluster, modes, expected):
     await until(lambda: source.problem() is None)
     assert policies.enforcing(source, "guarded") is expected
     assert policies.enforcing(source, "elsewhere") is True
+
+
+class Garbled(MemoryKube):
+    """An API server whose list holds something that is no object."""
+
+    async def page(self, *args, **kwargs):
+        return Page((None,), "1", "")
+
+
+async def test_following_that_ends_by_what_nobody_foresaw_is_broken_and_told(caplog):
+    source = ClusterPolicies(Policies(Garbled()))
+    assert source.broken is False
+    await source.start()
+    await until(lambda: source.broken)
+    assert "must restart" in source.stale()
+    assert "policies: no longer followed" in caplog.text
+    await source.stop()
+
+
+async def test_following_that_was_stopped_is_not_broken(cluster):
+    _, source, _ = cluster
+    await source.start()
+    await until(lambda: source.problem() is None)
+    await source.stop()
+    assert source.broken is False
 
 
 async def test_a_silent_api_server_is_told(cluster, monkeypatch):

@@ -12,7 +12,10 @@ import uuid
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from tests.kube.test_client import kubeconfig
+from tests.kube.test_client import server as server_of
 from tests.webhook.conftest import review, running, until
 from tests.webhook.world import World, policy
 
@@ -247,6 +250,25 @@ async def test_policies_follow_their_files_and_a_broken_file_keeps_the_last_good
         path.unlink()
     await until(stale)
     assert await server.metric("trailgate_policies") == 1
+
+
+async def test_policies_that_are_no_longer_followed_take_the_process_down(begin, world):
+    async def garbled(_request):
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": [None]})
+
+    async with server_of(garbled) as url:
+        path = kubeconfig(world.root / "kubeconfig", url)
+        server = begin(policy_dir=None, kubeconfig=path)
+
+        async def broken():
+            return await server.get("/livez") == (503, "broken\n")
+
+        await until(broken)
+        status, text = await server.get("/readyz")
+        assert status == 503
+        assert "policies: " in text
+        assert "policies: no longer followed" in server.log_text()
+        assert await server.stop() == 0
 
 
 async def test_the_checkpoint_rides_in_the_annotations(begin, world):

@@ -110,7 +110,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     health = Health(
         {"policies": source.problem, "spool": spool.problem},
         {"stale policies": source.stale},
-        lambda: spool.broken,
+        lambda: spool.broken or source.broken,
     )
     return Process(
         app=App(gate, health, metrics),

@@ -18,6 +18,7 @@ from trailgate.model.errors import MalformedError, TrailgateError
 from trailgate.policy.compiled import DeployPolicy
 from trailgate.policy.material import covers
 from trailgate.policy.parse import parse_policies
+from trailgate_kube import logs
 from trailgate_kube.policies import Policies
 from trailgate_webhook.metrics import Metrics
 
@@ -42,6 +43,10 @@ class PolicySource(Protocol):
 
     def stale(self) -> str | None:
         """Say why the set in force isn't what the source says now; None when it is."""
+
+    @property
+    def broken(self) -> bool:
+        """Whether the set will never change again: the process has to restart."""
 
 
 class DirectoryPolicies:
@@ -70,6 +75,11 @@ class DirectoryPolicies:
     def stale(self) -> str | None:
         """Say why the last good set is in force instead of the files."""
         return self._stale
+
+    @property
+    def broken(self) -> bool:
+        """Never: each look at the files stands for itself."""
+        return False
 
     def refresh(self) -> None:
         """Load the files if they changed; raises ``PolicySourceError`` once per error."""
@@ -129,14 +139,18 @@ class ClusterPolicies:
         self._synced: asyncio.Task[None] | None = None
         self._whole = False
         self._task: asyncio.Task[None] | None = None
+        self._broken = False
 
     async def start(self) -> None:
         """Begin to follow the cluster."""
         self._task = self._followed.task()
+        self._task.add_done_callback(self._ended)
         self._synced = asyncio.create_task(self._followed.synced())
 
     async def stop(self) -> None:
         """Stop following."""
+        if self._task is not None:
+            self._task.remove_done_callback(self._ended)
         for task in (self._task, self._synced):
             if task is not None:
                 task.cancel()
@@ -158,12 +172,24 @@ class ClusterPolicies:
         return None
 
     def stale(self) -> str | None:
-        """Say which policies can't be read, or that the API server is silent."""
+        """Say which policies can't be read, or that the API server is not heard any more."""
+        if self._broken:
+            return "no longer followed, this process must restart"
         if self._followed.problems:
             return "can't be read: " + ", ".join(sorted(self._followed.problems))
         if self._followed.silence > SILENCE:
             return f"nothing heard from the API server for {self._followed.silence:.0f} s"
         return None
+
+    @property
+    def broken(self) -> bool:
+        """Whether following ended by an error that nobody foresaw."""
+        return self._broken
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._broken = True
+        error = None if task.cancelled() else task.exception()
+        logs.failure("policies: no longer followed", error or RuntimeError("it ended"))
 
     def _unusable(self) -> bool:
         usable = {policy.name for policy in self._followed.current}
