@@ -25,6 +25,10 @@ class LedgerRolledBackError(LedgerError):
     """The ledger has less, or other, than a checkpoint that is known from outside."""
 
 
+class KnownCheckpointError(LedgerError):
+    """The checkpoint to hold the ledger against is missing or is none: nothing can be compared."""
+
+
 class LedgerLockedError(LedgerError):
     """Another process writes this ledger; there is one writer at a time."""
 

@@ -10,7 +10,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from trailgate.ledger.errors import LedgerError, LedgerRolledBackError
+from trailgate.ledger.errors import (
+    KnownCheckpointError,
+    LedgerError,
+    LedgerRolledBackError,
+    LedgerUnavailableError,
+)
 from trailgate.ledger.store import LedgerReader
 from trailgate.tlog import checkpoint
 from trailgate.tlog.errors import TlogError
@@ -21,18 +26,50 @@ from trailgate.tlog.note import VerifierKey
 def read_known(path: Path) -> str | None:
     """Return the known checkpoint of a file; None where there is no such file.
 
-    ``LedgerError`` where it can't be read: not knowing is not the same as nothing known.
+    ``KnownCheckpointError`` where it can't be read or has no checkpoint: not knowing is
+    not the same as nothing known. Who signed it is for ``check_known`` to see.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        signed = path.read_text(encoding="utf-8")
+        checkpoint.read(signed)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeError) as error:
-        raise LedgerError(f"can't read the known checkpoint {path}: {error}") from error
+        raise KnownCheckpointError(f"can't read the known checkpoint {path}: {error}") from error
+    except TlogError as error:
+        raise KnownCheckpointError(
+            f"the file {path} has no checkpoint ({error}); {_remedy(path)}"
+        ) from error
+    return signed
+
+
+def begin_known(path: Path, ledger: LedgerReader) -> None:
+    """Make the file for a ledger that has no entries yet, before the first one is appended.
+
+    ``KnownCheckpointError`` where there are entries: whoever puts an older ledger back
+    could as well remove the file that would tell.
+    """
+    size = size_of(ledger)
+    if size:
+        raise KnownCheckpointError(
+            f"the known checkpoint {path} is not there, and the ledger has {size} entries: "
+            f"nothing tells whether an older ledger was put back; {_remedy(path)}"
+        )
+    write_known(path, ledger.checkpoint())
+
+
+def _remedy(path: Path) -> str:
+    return (
+        "verify the ledger against a checkpoint that was kept elsewhere (trailgate ledger verify "
+        f"--checkpoint FILE), then run: trailgate ledger checkpoint --ledger … > {path}"
+    )
 
 
 def write_known(path: Path, signed: str) -> None:
-    """Put a signed checkpoint in the file, durably and at once whole (``LedgerError``)."""
+    """Put a signed checkpoint in the file, durably and at once whole.
+
+    ``LedgerUnavailableError`` where that fails; it may be tried again.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -46,7 +83,7 @@ def write_known(path: Path, signed: str) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise LedgerError(f"can't keep the known checkpoint {path}: {error}") from error
+        raise LedgerUnavailableError(f"can't keep the known checkpoint {path}: {error}") from error
 
 
 def check_known(ledger: LedgerReader, signed: str, key: VerifierKey) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from trailgate.ledger import connection, filesystem, sqlite
 from trailgate.ledger.errors import (
+    KnownCheckpointError,
     LedgerCorruptError,
     LedgerError,
     LedgerExistsError,
@@ -24,7 +25,7 @@ from trailgate.ledger.errors import (
     LedgerUnavailableError,
     UnsuitableFileSystemError,
 )
-from trailgate.ledger.known import read_known, write_known
+from trailgate.ledger.known import begin_known, read_known, write_known
 from trailgate.ledger.memory import MemoryStore
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
@@ -477,12 +478,13 @@ def test_the_last_checkpoint_of_each_hour_is_kept(path, key):
 # The known checkpoint's file
 
 
-def test_the_known_checkpoint_is_kept_whole(tmp_path):
+def test_the_known_checkpoint_is_kept_whole(tmp_path, key):
     file = tmp_path / "known"
     assert read_known(file) is None
     write_known(file, "one")
-    write_known(file, "two")
-    assert read_known(file) == "two"
+    signed = MemoryStore(key).checkpoint()
+    write_known(file, signed)
+    assert read_known(file) == signed
     assert [item.name for item in tmp_path.iterdir()] == ["known"]
 
 
@@ -490,10 +492,26 @@ def test_an_unreadable_known_checkpoint_is_not_none(tmp_path):
     with pytest.raises(LedgerError, match="can't read"):
         read_known(tmp_path)
     (tmp_path / "known").write_bytes(b"\xff")
-    with pytest.raises(LedgerError, match="can't read"):
+    with pytest.raises(KnownCheckpointError, match="can't read"):
         read_known(tmp_path / "known")
-    with pytest.raises(LedgerError, match="can't keep"):
+    for nothing in ("", "\n", "not a checkpoint\n", "log.example/trail\n12\n"):
+        (tmp_path / "known").write_text(nothing)
+        with pytest.raises(KnownCheckpointError, match=r"has no checkpoint .*trailgate ledger"):
+            read_known(tmp_path / "known")
+    with pytest.raises(LedgerUnavailableError, match="can't keep"):
         write_known(tmp_path / "missing" / "known", "x")
+
+
+def test_without_a_known_checkpoint_only_an_empty_ledger_may_begin(tmp_path, path, key):
+    file = tmp_path / "known"
+    with SqliteStore(path, key) as store:
+        begin_known(file, store)
+        assert read_known(file) == store.checkpoint()
+        file.unlink()
+        store.append([entry(0)])
+        with pytest.raises(KnownCheckpointError, match="not there, and the ledger has 1 entries"):
+            begin_known(file, store)
+    assert not file.exists()
 
 
 # Crashes
