@@ -99,7 +99,10 @@ class ApiProxy:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP}
         try:
             async with self._session.request(
-                request.method, self._upstream + request.raw_path, data=body, headers=headers
+                request.method,
+                self._upstream + request.raw_path,
+                data=body or None,
+                headers=headers,
             ) as answer:
                 if trip is not None and trip.phase == "forwarded":
                     await answer.read()

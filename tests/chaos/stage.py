@@ -338,7 +338,7 @@ class Stage:
         arguments = [
             "--kubeconfig", config, "--namespace", self.system, "--listen", f"127.0.0.1:{port}",
             "--tls-cert", self._pair.certificate, "--tls-key", self._pair.key,
-            "--spool-key", keys / "gate.key", "--recorder-key", keys / "recorder.pub",
+            "--gate-key", keys / "gate.key", "--recorder-public-key", keys / "recorder.pub",
             "--allow-insecure-registry", self.image.partition("/")[0], "--drain-delay", "0",
         ]  # fmt: skip
         child = self.gates[name] = await self._start("webhook", arguments, name)

@@ -16,7 +16,7 @@ from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger import record as rec
 from trailgate.ledger import spool, spoolkeys
-from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
+from trailgate.ledger.errors import EntryMisplacedError, LedgerError, LedgerUnavailableError
 from trailgate.ledger.memory import MemoryStore
 from trailgate.ledger.people import Vault
 from trailgate.ledger.spool import BatchKind, Link
@@ -25,7 +25,7 @@ from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableErro
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.resources import ADMISSIONS
 from trailgate_kube.spool import AdmissionReader, AdmissionWriter
-from trailgate_operator import recorder
+from trailgate_operator import intake, recorder
 from trailgate_operator.intake import Desk, Keys
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.recorder import Recorder
@@ -290,6 +290,58 @@ async def test_a_rollback_is_seen_after_a_restart_and_within_one_list(stage):
     assert [record["change"]["returnsTo"] for record in stage.records] == [None, None, 0, 1]
 
 
+def _other_images(claim):
+    other = copy.deepcopy(claim)
+    for image in other["images"]:
+        image["digest"] = "sha256:" + "e" * 64
+    return other
+
+
+async def test_a_gap_that_waits_for_its_batch_shifts_nobody_s_index(stage):
+    """``returnsTo`` is the entry that has these images, whatever was tried in vain before."""
+    back = rec.admitted(ex.release(), ex.CONTEXT)
+    other = _other_images(back)
+    stuck, chain = Chain(boot="0" * 24), Chain(boot="f" * 24)
+    stuck.batch()  # never comes
+    await stage.write(stuck.batch({**back, "schema": "trailgate.dev/record/v9"}))
+    for claim in (back, other, back):
+        await stage.write(chain.batch(claim))
+        await stage.recorder.drain()
+    admitted = [(index, record) for index, record in enumerate(stage.records) if "change" in record]
+    assert [record["change"]["returnsTo"] for _, record in admitted] == [None, None, admitted[0][0]]
+
+
+async def test_a_gap_is_told_with_the_batch_that_shows_it(stage, monkeypatch):
+    chain = Chain()
+    chain.batch()
+    await stage.write(chain.batch())
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "commit", _refuse_admitted)
+        await stage.recorder.drain()
+    assert stage.kinds == []
+    await stage.recorder.drain()
+    assert stage.kinds == ["gap", "admitted"]
+    assert stage.gaps() == [("batches-missing", 0, 0)]
+
+
+def _refuse_admitted(claim, *arguments, **more):
+    if claim["kind"] == "admitted":
+        raise rec.RecordError("not now")
+    return rec.commit(claim, *arguments, **more)
+
+
+async def test_where_an_index_was_foreseen_wrongly_nothing_is_recorded(stage):
+    """Rather no recorder than an entry that names another than it means."""
+    await stage.write(Chain().batch())
+    stage.recorder._size += 1
+    with pytest.raises(EntryMisplacedError, match="would be number 0"):
+        await stage.recorder.run(asyncio.Event())
+    assert stage.kinds == []
+    assert len(await stage.spooled()) == 1
+    stage.restart()
+    assert await stage.recorder.drain() == 1
+
+
 @pytest.mark.parametrize("seed", range(10))
 async def test_crashes_at_any_call_lose_nothing_and_double_nothing(seed):
     """Whatever call fails, and whenever all memory is lost: each claim once, in order."""
@@ -413,17 +465,15 @@ async def test_it_says_when_the_spool_was_read_and_when_it_is_stuck(stage):
 
 async def test_while_it_is_stuck_nobody_hurries_it(stage, monkeypatch):
     monkeypatch.setattr(recorder, "_BACKOFF", (0.2, 10.0))
-    tried, stop = [], asyncio.Event()
-
-    async def away(*_, **__):
-        tried.append(1)
-        raise UnavailableError("away", maybe_done=False)
-
-    monkeypatch.setattr(stage.kube, "page", away)
+    stop = asyncio.Event()
+    for _ in range(30):
+        stage.kube.fail("page", UnavailableError("away", maybe_done=False))
     running = asyncio.create_task(stage.recorder.run(stop))
     for _ in range(30):
         stage.recorder.wake()
         await asyncio.sleep(0.005)
-    assert len(tried) <= 2
+    labels = {"cause": "UnavailableError"}
+    failures = stage.registry.get_sample_value("trailgate_recorder_failures_total", labels)
+    assert 1 <= failures <= 2
     stop.set()
     await asyncio.wait_for(running, 5)
