@@ -110,8 +110,7 @@ def take(
     batches = [one.batch for one in work.opened.values() if one.batch.link.boot not in intake.held]
     for step in follow(last, batches).steps:
         if isinstance(step, Missing):
-            if step.boot not in intake.held:
-                work.missing(step)
+            work.gaps[step.boot] = step
         elif isinstance(step, Forked):
             work.forked(step.batch)
         elif isinstance(step, Repeated):
@@ -129,6 +128,8 @@ class _Work:
     view: View
     intake: Intake
     opened: dict[str, _Opened] = field(default_factory=dict)
+    gaps: dict[str, Missing] = field(default_factory=dict)
+    """Numbers that never came, by process, until the batch that shows it is recorded."""
 
     def open(self, item: Stored) -> None:
         """Check and open one Admission, or say why it stays."""
@@ -149,16 +150,24 @@ class _Work:
             self.opened[item.name] = _Opened(item, batch, claims)
 
     def record(self, one: _Opened) -> None:
-        """Add a batch's claims, all of them or none."""
-        link, entries, history = one.batch.link, [], self.view.history.ahead()
+        """Add a batch's claims and the gap that it shows, all of them or none.
+
+        The gap alone would be told at every look while its batch can't be recorded, stored
+        once, and then stand where an entry of the next look is expected to stand.
+        """
+        link, history = one.batch.link, self.view.history.ahead()
+        first = self.view.size + len(self.intake.entries)
+        entries = []
+        if link.boot in self.gaps:
+            entries.append(self._missing(self.gaps.pop(link.boot), first))
         try:
             for index, claim in enumerate(one.claims):
                 position = Position(link.boot, link.seq, index)
                 key = f"claim/{link.boot}/{link.seq}/{index}"
-                entries.append(self._entry(claim, key, position, history.returns_to(claim)))
-                history.admitted(
-                    self.view.size + len(self.intake.entries) + len(entries) - 1, claim
-                )
+                place = first + len(entries)
+                returns_to = history.returns_to(claim)
+                entries.append(self._entry(claim, key, place, position, returns_to))
+                history.admitted(place, claim)
         except RecordError as error:
             self.intake.left[one.stored.name] = str(error)
             self.intake.held.add(link.boot)
@@ -169,10 +178,10 @@ class _Work:
         self.intake.last[link.boot] = Last(link.seq, one.batch.digest, ended)
         self.intake.remove.append(one.stored)
 
-    def missing(self, missing: Missing) -> None:
+    def _missing(self, missing: Missing, place: int) -> Entry:
         """Tell of numbers that never came."""
         key = f"missing/{missing.boot}/{missing.first}-{missing.last}"
-        self.intake.entries.append(self._gap(GapCause.BATCHES_MISSING, key, missing))
+        return self._gap(GapCause.BATCHES_MISSING, key, missing, place)
 
     def forked(self, batch: Batch) -> None:
         """Tell of a batch that doesn't follow; it stays."""
@@ -181,7 +190,9 @@ class _Work:
         self.intake.told.append(self._gap(GapCause.CHAIN_FORKED, f"forked/{item.uid}", at))
         self.intake.left[item.name] = "it does not follow from the batch before it"
 
-    def _gap(self, cause: GapCause, key: str, missing: Missing | None) -> Entry:
+    def _gap(
+        self, cause: GapCause, key: str, missing: Missing | None, place: int | None = None
+    ) -> Entry:
         claim = gap(
             self.desk.context,
             self.view.now,
@@ -191,15 +202,17 @@ class _Work:
             first_seq=missing.first if missing else None,
             last_seq=missing.last if missing else None,
         )
-        return self._entry(claim, key, None, None)
+        return self._entry(claim, key, place)
 
     def _entry(
         self,
         claim: Mapping[str, Any],
         key: str,
-        position: Position | None,
-        returns_to: int | None,
+        place: int | None,
+        position: Position | None = None,
+        returns_to: int | None = None,
     ) -> Entry:
+        """Make an entry; the store refuses it where it would get another index than ``place``."""
         record, rows = commit(
             claim,
             self.desk.vault,
@@ -207,4 +220,4 @@ class _Work:
             position=position,
             returns_to=returns_to,
         )
-        return Entry(encode(record), key, rows)
+        return Entry(encode(record), key, rows, place)

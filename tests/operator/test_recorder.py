@@ -304,6 +304,7 @@ async def test_a_gap_that_waits_for_its_batch_shifts_nobody_s_index(stage):
     stuck, chain = Chain(boot="0" * 24), Chain(boot="f" * 24)
     stuck.batch()  # never comes
     await stage.write(stuck.batch({**back, "schema": "trailgate.dev/record/v9"}))
+    await stage.recorder.drain()
     for claim in (back, other, back):
         await stage.write(chain.batch(claim))
         await stage.recorder.drain()
@@ -335,7 +336,8 @@ async def test_where_an_index_was_foreseen_wrongly_nothing_is_recorded(stage):
     await stage.write(Chain().batch())
     stage.recorder._size += 1
     with pytest.raises(EntryMisplacedError, match="would be number 0"):
-        await stage.recorder.run(asyncio.Event())
+        async with asyncio.timeout(5):
+            await stage.recorder.run(asyncio.Event())
     assert stage.kinds == []
     assert len(await stage.spooled()) == 1
     stage.restart()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from trailgate.ledger.errors import EntryMisplacedError
 from trailgate.ledger.store import Entry
 from trailgate.tlog.checkpoint import Checkpoint
 from trailgate.tlog.merkle import Frontier, Node, leaf_hash
@@ -31,9 +32,18 @@ class Batch:
     def add(
         self, entries: Sequence[Entry], positions: Mapping[str, bytes], forget: Collection[str]
     ) -> tuple[int, ...]:
-        """Place one call's entries; return their indices."""
+        """Place one call's entries; return their indices.
+
+        After an ``EntryMisplacedError`` the whole batch must be thrown away.
+        """
         self.positions.update(positions)
         indices = tuple(self._place(entry) for entry in entries)
+        for entry, index in zip(entries, indices, strict=True):
+            if entry.index not in (None, index):
+                raise EntryMisplacedError(
+                    f"the entry {entry.key} would be number {index} and counts on being "
+                    f"number {entry.index}; nothing was stored"
+                )
         for key in forget:
             for place in [place for place in self.alone if place[1] == key]:
                 del self.alone[place]

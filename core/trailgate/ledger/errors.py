@@ -59,5 +59,12 @@ class UnknownSchemaError(LedgerError):
     """An entry is not a record of a schema that this version knows."""
 
 
+class EntryMisplacedError(LedgerError):
+    """An entry whose record counts on an index would get another one; nothing was stored.
+
+    Whoever made the record believes something of the ledger that is not so (any more).
+    """
+
+
 class EntryRefusedError(LedgerError, MalformedError):
     """An entry that no ledger takes: too large, empty, or without a dedupe key."""

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 
 from trailgate.ledger.batch import Batch
 from trailgate.ledger.errors import (
+    EntryMisplacedError,
     EntryNotFoundError,
     LedgerUnavailableError,
 )
@@ -90,7 +91,11 @@ class MemoryStore:
                 future.set_exception(LedgerUnavailableError("the ledger is closed"))
                 return future
             batch = Batch(self._frontier, self._keys.get)
-            indices = batch.add(entries, positions, forget)
+            try:
+                indices = batch.add(entries, positions, forget)
+            except EntryMisplacedError as error:
+                future.set_exception(error)
+                return future
             self._commit(batch)
         future.set_result(indices)
         return future

@@ -22,6 +22,7 @@ from typing import Final, Self
 from trailgate.ledger import connection as files
 from trailgate.ledger.batch import Batch
 from trailgate.ledger.errors import (
+    EntryMisplacedError,
     LedgerCorruptError,
     LedgerError,
     LedgerExistsError,
@@ -227,15 +228,16 @@ class SqliteStore(SqliteReader):
         """Commit the calls, and tell each what became of it."""
         try:
             outcomes = self._commit(calls)
+        except EntryMisplacedError as error:
+            if not self._settle_each(calls):
+                calls[0].done.set_exception(error)
         except LedgerError as error:
             self._disconnect()
             for call in calls:
                 call.done.set_exception(error)
         except Exception as error:  # noqa: BLE001  the thread must survive, its callers be told
             self._disconnect()
-            if len(calls) > 1:
-                for call in calls:
-                    self._settle([call])
+            if self._settle_each(calls):
                 return
             unexpected = LedgerError(f"{self.path}: {type(error).__name__}: {error}")
             unexpected.__cause__ = error
@@ -243,6 +245,14 @@ class SqliteStore(SqliteReader):
         else:
             for call, indices in zip(calls, outcomes, strict=True):
                 call.done.set_result(indices)
+
+    def _settle_each(self, calls: list[_Call]) -> bool:
+        """Settle several calls one by one, so that only the one at fault fails."""
+        if len(calls) == 1:
+            return False
+        for call in calls:
+            self._settle([call])
+        return True
 
     def _commit(self, calls: list[_Call]) -> list[tuple[int, ...]]:
         with files.converted(self.path):

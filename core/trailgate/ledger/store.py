@@ -39,6 +39,9 @@ class Entry:
     disclosures: Mapping[str, bytes] = field(default_factory=dict)
     """Rows that open the record's commitments, kept beside the log and erasable
     (``trailgate.ledger.people``). A row that is there already stays as it is."""
+    index: int | None = None
+    """The index that a record of this call counts on, because it, or one after it, names
+    it. Where the entry would get, or has, another one the whole call stores nothing."""
 
     def __post_init__(self) -> None:
         """Refuse what no ledger takes (``EntryRefusedError``)."""
@@ -105,9 +108,9 @@ class LedgerStore(LedgerReader, Protocol):
 
         The future gives one index per entry, in order, once they are durable:
         new ones, or the old ones of keys that are already there. It raises
-        ``LedgerUnavailableError`` (nothing stored, retry), ``LedgerCorruptError``
-        or ``LedgerRolledBackError``. ``forget`` are keys of disclosure rows to delete:
-        the ``erasure`` entries that say so belong into the same call.
+        ``LedgerUnavailableError`` (nothing stored, retry), ``LedgerCorruptError``,
+        ``LedgerRolledBackError`` or ``EntryMisplacedError``. ``forget`` are keys of
+        disclosure rows to delete: the ``erasure`` entries that say so belong into the same call.
         """
         ...
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trailgate.ledger.errors import (
+    EntryMisplacedError,
     EntryNotFoundError,
     EntryRefusedError,
     LedgerRolledBackError,
@@ -68,6 +69,26 @@ def test_the_same_entry_again_gives_the_same_index(store, key):
     assert store.append([entry(1), entry(2), entry(2)]) == (1, 2, 2)
     assert list(store.records()) == [b"record 0", b"record 1", b"record 2"]
     assert head(store, key).size == 3
+
+
+def test_an_entry_stands_where_its_record_says_or_nothing_is_stored(store):
+    assert store.append([entry(0), entry(1, index=1)]) == (0, 1)
+    before = store.checkpoint()
+    for call in (
+        [entry(2, index=3)],  # it would be 2
+        [entry(1, index=2)],  # it is 1
+        [entry(2), entry(1), entry(3, index=4)],  # one of those before is there already
+    ):
+        with pytest.raises(EntryMisplacedError, match="nothing was stored"):
+            store.append(call, positions={"p": b"x"})
+    assert (store.checkpoint(), store.positions()) == (before, {})
+    assert store.append([entry(1, index=1), entry(2, index=2)]) == (1, 2)
+
+
+def test_a_misplaced_entry_spoils_nobody_else_s_append(store):
+    calls = [store.submit([entry(n, index=9 if n == 4 else None)]) for n in range(9)]
+    assert [n for n, call in enumerate(calls) if call.exception()] == [4]
+    assert len(list(store.records())) == 8
 
 
 def test_equal_records_under_two_keys_are_two_entries(store):
