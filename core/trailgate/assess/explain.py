@@ -124,8 +124,8 @@ def _hints(findings: Sequence[Finding]) -> list[str]:
     lines = []
     for finding in findings:
         if finding.image is not None and finding.policy is not None and _parses(finding.image):
-            policy = shlex.quote(ascii_line(finding.policy, 253))
-            lines.append(f"  try: trailgate verify {finding.image} --policy {policy}")
+            file = shlex.quote(f"{ascii_line(finding.policy, 253)}.yaml")
+            lines.append(f"  try: trailgate verify {finding.image} --policy {file}")
             break
     lines.append(f"  see: {REASONS_PAGE}{findings[0].reason.value}")
     return lines

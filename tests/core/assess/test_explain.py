@@ -49,7 +49,7 @@ def test_the_form_of_a_denial_is_stable():
         f"- {IMAGE}: SignerMismatch\n"
         "    got      key sha256:91db\n"
         '    expected "release" (key sha256:5f)\n'
-        f"  try: trailgate verify {IMAGE} --policy production\n"
+        f"  try: trailgate verify {IMAGE} --policy production.yaml\n"
         "  see: https://trailgate.dev/reasons/SignerMismatch"
     )
 
