@@ -273,7 +273,7 @@ async def test_policies_that_are_no_longer_followed_take_the_process_down(begin,
 
 async def test_the_checkpoint_rides_in_the_annotations(begin, world):
     path = world.root / "checkpoint"
-    server = begin(checkpoint_file=path)
+    server = begin(known_checkpoint=path)
     await ready(server)
     _, answer = await server.post(deployment())
     assert "checkpoint" not in answer["response"]["auditAnnotations"]
@@ -329,12 +329,16 @@ NO_KEY = policy(pem="-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\
 UNUSABLE = {
     "no certificate": ("tls_cert", lambda world: world.root / "absent", "No such file"),
     "a certificate that isn't one": ("tls_cert", lambda w: garbage(w, "c"), "PEM chain"),
-    "a recorder key that isn't one": ("recorder_key", lambda w: garbage(w, "k"), "--recorder-key"),
-    "a spool key that isn't one": ("spool_key", lambda w: garbage(w, "k"), "--spool-key"),
-    "the spool key as recorder key": (
-        "recorder_key",
+    "a recorder key that isn't one": (
+        "recorder_public_key",
+        lambda w: garbage(w, "k"),
+        "--recorder-public-key",
+    ),
+    "a gate key that isn't one": ("gate_key", lambda w: garbage(w, "k"), "--gate-key"),
+    "the gate's key as the recorder's": (
+        "recorder_public_key",
         lambda world: world.root / "gate.key",
-        "--recorder-key",
+        "--recorder-public-key",
     ),
     "an unknown policy field": ("policy_dir", with_policy(UNKNOWN), "requireEverything"),
     "a policy key that isn't one": ("policy_dir", with_policy(NO_KEY), "key"),

@@ -98,7 +98,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     listeners = _listeners(settings, stack)  # late: who connects is answered
     scribe = SpoolScribe(context, keys.recorder, keys.signer)
     spool = SpoolWriter(_spool(settings, client), scribe, metrics)
-    checkpoint = CheckpointFile(settings.checkpoint_file) if settings.checkpoint_file else None
+    checkpoint = CheckpointFile(settings.known_checkpoint) if settings.known_checkpoint else None
     gate = Gate(
         assessor,
         spool,
@@ -135,13 +135,14 @@ async def _cluster(settings: Settings, stack: AsyncExitStack) -> Kube | None:
 
 def _keys(settings: Settings) -> Keys:
     try:
-        recorder = load_sealing_key(_content(settings.recorder_key, "--recorder-key"))
+        recorder = load_sealing_key(_content(settings.recorder_public_key, "--recorder-public-key"))
     except MalformedError as error:
-        raise ConfigurationError(f"--recorder-key {settings.recorder_key}: {error}") from error
+        path = settings.recorder_public_key
+        raise ConfigurationError(f"--recorder-public-key {path}: {error}") from error
     try:
-        signer = load_signing_key(_content(settings.spool_key, "--spool-key"))
+        signer = load_signing_key(_content(settings.gate_key, "--gate-key"))
     except MalformedError as error:
-        raise ConfigurationError(f"--spool-key {settings.spool_key}: {error}") from error
+        raise ConfigurationError(f"--gate-key {settings.gate_key}: {error}") from error
     return Keys(recorder, signer)
 
 

@@ -1,8 +1,8 @@
-"""A spool without a cluster: one file per Admission in a directory.
+"""A spool without a cluster, to measure the gate or to try it: a file per Admission.
 
 ``NAME.json`` holds the canonical JSON of the Admission's ``spec``. A file appears
 whole or not at all, under a name that is never reused, and is on the disk before
-``write`` returns. The reader deletes what it has recorded.
+``write`` returns. Nothing of ours records what lies there.
 """
 
 from __future__ import annotations

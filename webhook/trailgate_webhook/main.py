@@ -37,15 +37,23 @@ def _environment(name: str) -> str:
 @click.option("--tls-key", type=_FILE, required=True, help="Its key, PEM; followed.")
 @click.option("--client-ca", type=_FILE, help="Only clients with a certificate of this authority.")
 @click.option(
-    "--recorder-key", type=_FILE, required=True, help="Public key that evidence is sealed to (PEM)."
+    "--recorder-public-key",
+    type=_FILE,
+    required=True,
+    help="Public key that evidence is sealed to (PEM).",
 )
 @click.option(
-    "--spool-key", type=_FILE, required=True, help="This gate's own private key, Ed25519 (PEM)."
+    "--gate-key", type=_FILE, required=True, help="This gate's own private key, Ed25519 (PEM)."
 )
 @click.option("--kubeconfig", type=_FILE, help="The cluster; without it the pod's own.")
 @click.option("--namespace", default=NAMESPACE, help="Where Admissions are written.")
 @click.option("--policy-dir", type=_DIRECTORY, help="Policies from files instead of the cluster.")
-@click.option("--spool-dir", type=_DIRECTORY, help="Admissions as files instead of in the cluster.")
+@click.option(
+    "--spool-dir",
+    type=_DIRECTORY,
+    help="Admissions as files instead of in the cluster: to measure the gate, or to try it "
+    "without a cluster. Nothing records what lies there.",
+)
 @click.option("--cluster-name", help="As change records name it as a target.")
 @click.option("--cluster-uid", help="Instead of asking the cluster (uid of kube-system).")
 @click.option("--environment", help="Such as production; stands in every record.")
@@ -68,7 +76,9 @@ def _environment(name: str) -> str:
 )
 @click.option("--docker-config", type=_FILE, help="config.json with registry credentials.")
 @click.option("--registry-ca", type=_FILE, help="Authority of the registries, PEM.")
-@click.option("--checkpoint-file", type=_FILE, help="Latest checkpoint, for audit annotations.")
+@click.option(
+    "--known-checkpoint", type=_FILE, help="The ledger's latest checkpoint, for audit annotations."
+)
 @click.option(
     "--shared-controller-manager",
     is_flag=True,

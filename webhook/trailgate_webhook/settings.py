@@ -8,9 +8,10 @@ from pathlib import Path
 from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.errors import TrailgateError
+from trailgate_kube.resources import SYSTEM_NAMESPACE
 
 #: Namespace of our own objects where nothing else is said: the chart's default.
-NAMESPACE = "trailgate-system"
+NAMESPACE = SYSTEM_NAMESPACE
 
 
 class ConfigurationError(TrailgateError):
@@ -23,8 +24,8 @@ class Settings:
 
     tls_cert: Path
     tls_key: Path
-    recorder_key: Path
-    spool_key: Path
+    recorder_public_key: Path
+    gate_key: Path
     client_ca: Path | None = None
     listen: str = "0.0.0.0:8443"
     health_listen: str | None = None
@@ -40,7 +41,7 @@ class Settings:
     private_registries: tuple[str, ...] = ()
     docker_config: Path | None = None
     registry_ca: Path | None = None
-    checkpoint_file: Path | None = None
+    known_checkpoint: Path | None = None
     shared_controller_manager: bool = False
     drain_delay: float = 5.0
     port_file: Path | None = None
