@@ -10,6 +10,7 @@ import uuid
 import pytest
 
 from tests.bench.webhook import publish
+from tests.webhook import rights
 from tests.webhook.conftest import running, until
 from tests.webhook.world import World, policy
 from trailgate.evidence import keys
@@ -21,14 +22,6 @@ from trailgate_kube.crd import definitions
 pytestmark = pytest.mark.timeout(240)
 
 ADMISSIONS = "/apis/trailgate.dev/v1alpha1/namespaces/{}/admissions"
-
-#: All that the webhook may do.
-RIGHTS = [
-    {"apiGroups": ["trailgate.dev"], "resources": ["deploypolicies"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["trailgate.dev"], "resources": ["admissions"], "verbs": ["create"]},
-    {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["get"]},
-    {"apiGroups": ["apps", "batch"], "resources": ["*"], "verbs": ["get"]},
-]
 
 
 class Guarded:
@@ -53,7 +46,7 @@ class Guarded:
                 "apiVersion": "rbac.authorization.k8s.io/v1",
                 "kind": "ClusterRole",
                 "metadata": {"name": role},
-                "rules": RIGHTS,
+                "rules": rights.rules(),
             }
         )
         plane.bind(self.gate, role)
