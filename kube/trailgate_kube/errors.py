@@ -12,6 +12,8 @@ class KubeError(TrailgateError):
 class ConfigurationError(KubeError):
     """There is no usable kubeconfig, and we don't run in a cluster."""
 
+    exit_code = 2
+
 
 class UnavailableError(KubeError):
     """No answer, or one that says "later": unreachable, timed out, 429, 5xx.

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from trailgate.model.admission import Kind
+from trailgate.policy.schema import API_VERSION
 
-GROUP = "trailgate.dev"
-VERSION = "v1alpha1"
+GROUP, _, VERSION = API_VERSION.partition("/")
+"""Of our own kinds."""
+
+SYSTEM_NAMESPACE = "trailgate-system"
+"""Where our own objects lie, if nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,10 @@ from trailgate.ledger.record import Cluster, Context, Gate
 from trailgate.ledger.spoolkeys import key_id, load_unsealing_key, load_verifying_key
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
+from trailgate_kube.resources import SYSTEM_NAMESPACE
 from trailgate_operator.intake import Keys
+
+_PORTS = 65_535
 
 _T = TypeVar("_T")
 
@@ -24,18 +27,51 @@ class ConfigurationError(TrailgateError):
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read ``HOST:PORT``, an IPv6 address in brackets; raises ``ConfigurationError``."""
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > _PORTS:
+            raise ConfigurationError(f"got address {text!r}, expected HOST:PORT")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """Everything but secrets' contents: what a record calls the configuration."""
 
-    namespace: str
     ledger: Path
     log_key: Path
     recorder_keys: tuple[Path, ...]
     gate_keys: tuple[Path, ...]
-    known: Path | None
+    known: Path | None = None
+    kubeconfig: Path | None = None
+    """None: the pod's own account."""
+    namespace: str = SYSTEM_NAMESPACE
+    health_listen: Address | None = None
     environment: str | None = None
     cluster_name: str | None = None
     image: str | None = None
+
+    def check(self) -> None:
+        """Refuse what can't work, whatever one waits for; raises ``ConfigurationError``."""
+        if not self.ledger.is_file():
+            raise ConfigurationError(
+                f"there is no ledger {self.ledger}; trailgate ledger init makes one"
+            )
+        if self.known is not None and not self.known.parent.is_dir():
+            raise ConfigurationError(
+                f"--known-checkpoint {self.known}: {self.known.parent} is not a directory"
+            )
 
     def keys(self) -> Keys:
         """Read the recorder's private keys and the gates' public ones."""
@@ -45,9 +81,8 @@ class Configuration:
             {key_id(key): key for key in signers},
         )
 
-    def context(self, cluster_uid: str) -> Context:
-        """Say who records: cluster, version, configuration."""
-        keys = self.keys()
+    def context(self, cluster_uid: str, keys: Keys) -> Context:
+        """Say who records: cluster, version, and the configuration with the keys in use."""
         configuration = {
             "namespace": self.namespace,
             "ledger": str(self.ledger),

@@ -12,8 +12,8 @@ from typing import Any
 
 import kopf
 
-_GROUP = "trailgate.dev"
-_VERSION = "v1alpha1"
+from trailgate_kube.resources import ADMISSIONS
+
 _RETRIES = (1, 1, 2, 3, 5, 5, 5, 5, 5, 5)
 """Seconds between attempts at a request; after the last one kopf gives up, and is started anew."""
 
@@ -39,7 +39,7 @@ def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
         # Else kopf kills this whole process some minutes after it failed.
         settings.process.ultimate_exiting_timeout = None
 
-    @kopf.on.event(_GROUP, _VERSION, "admissions", registry=handlers)
+    @kopf.on.event(ADMISSIONS.group, ADMISSIONS.version, ADMISSIONS.plural, registry=handlers)
     def seen(event: kopf.RawEvent, **_: Any) -> None:
         if event["type"] != "DELETED":  # that was most likely the recorder itself
             admission_seen()

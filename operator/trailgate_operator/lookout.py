@@ -16,13 +16,12 @@ from collections.abc import Callable
 
 import kopf
 
+from trailgate_kube import logs
 from trailgate_operator import handlers
 
 _BACKOFF = (1.0, 30.0)
 _STEADY = 60.0
 """Seconds after which a watch that ends counts as one that worked."""
-
-_log = logging.getLogger(__name__)
 
 
 class Lookout:
@@ -39,7 +38,12 @@ class Lookout:
         self._backoff = backoff
         self._stopping = threading.Event()
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._problem: str | None = "not started yet"
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
+
+    def problem(self) -> str | None:
+        """Say why nobody watches now; None while kopf does."""
+        return self._problem
 
     def start(self) -> None:
         """Begin to watch."""
@@ -62,6 +66,7 @@ class Lookout:
         pause = self._backoff[0]
         while not self._stopping.is_set():
             started = time.monotonic()
+            self._problem = None
             try:
                 asyncio.run(self._watch())
                 why = "it ended by itself"
@@ -71,7 +76,11 @@ class Lookout:
                 return
             if time.monotonic() - started > _STEADY:
                 pause = self._backoff[0]
-            _log.warning("kopf stopped watching (%s); starting it again in %.0f s", why, pause)
+            self._problem = f"kopf stopped watching ({why})"
+            logs.write(
+                logging.WARNING, "kopf stopped watching; starting it again", detail=why,
+                seconds=pause,
+            )  # fmt: skip
             self._stopping.wait(pause)
             pause = min(pause * 2, self._backoff[1])
 

@@ -1,90 +1,112 @@
-"""The process ``trailgate-operator``: its command line, logging and exit code."""
+"""``trailgate-operator``: the command, its options and exit codes.
+
+0: ended by a signal. 2: this configuration can't work. 1: anything else that it can't
+go on from, such as a ledger that was rolled back.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
-import os
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import click
-from prometheus_client import CollectorRegistry, start_http_server
 
+import trailgate
 from trailgate.model.errors import TrailgateError
-from trailgate_operator.configuration import Configuration, files, ledger_path
-from trailgate_operator.metrics import Metrics
-from trailgate_operator.service import serve
+from trailgate_kube import logs
+from trailgate_kube.resources import SYSTEM_NAMESPACE
+from trailgate_operator.configuration import (
+    Address,
+    Configuration,
+    ConfigurationError,
+    files,
+    ledger_path,
+)
+
+_EXTRA = {"kopf", "kubernetes", "prometheus_client"}
+"""What only the extra ``trailgate[operator]`` brings."""
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_ANY = click.Path(path_type=Path)
 
 
-@click.command(context_settings={"auto_envvar_prefix": "TRAILGATE", "max_content_width": 100})
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Default: in-cluster.")
-@click.option("--namespace", default="trailgate-system", show_default=True, help="Our own.")
+@click.command(context_settings={"auto_envvar_prefix": "TRAILGATE", "show_default": True})
+@click.version_option(trailgate.__version__, prog_name="trailgate-operator")
 @click.option("--ledger", required=True, metavar="sqlite:PATH", help="As made by ledger init.")
-@click.option("--log-key", type=click.Path(path_type=Path), required=True, help="The log's key.")
+@click.option("--log-key", type=_FILE, required=True, help="The log's private key.")
 @click.option(
-    "--recorder-key", type=click.Path(path_type=Path), multiple=True, required=True,
-    help="X25519 private key that opens the spool; several while it is rotated.",
+    "--recorder-key", type=_FILE, multiple=True, required=True,
+    help="Private key that opens the spool, X25519 (PEM); several while it is rotated.",
 )  # fmt: skip
 @click.option(
-    "--gate-key", type=click.Path(path_type=Path), multiple=True, required=True,
-    help="Ed25519 public key of a gate, or a directory of them.",
+    "--gate-public-key", type=_ANY, multiple=True, required=True, metavar="FILE|DIRECTORY",
+    help="Public key of a gate, Ed25519 (PEM), or a directory of them.",
 )  # fmt: skip
 @click.option(
-    "--known-checkpoint", type=click.Path(path_type=Path),
-    help="File, on another volume, with the newest checkpoint: kept, and held against the ledger.",
+    "--known-checkpoint", type=_FILE,
+    help="The newest checkpoint, on another volume: kept there, and held against the ledger.",
 )  # fmt: skip
-@click.option("--environment", help="Such as production: stands in every record.")
+@click.option("--kubeconfig", type=_FILE, help="The cluster; without it the pod's own.")
+@click.option("--namespace", default=SYSTEM_NAMESPACE, help="Where Admissions are read.")
 @click.option("--cluster-name", help="A name for people; the cluster's uid is read.")
-@click.option("--image", help="Our own image with its digest, for the records.")
-@click.option("--metrics-port", type=int, default=8081, show_default=True, help="0: none.")
-@click.option("--metrics-address", default="127.0.0.1", show_default=True)
-@click.option("--log-level", default="INFO", show_default=True)
-def main(
-    *,
-    kubeconfig: Path | None,
-    namespace: str,
-    ledger: str,
-    log_key: Path,
-    recorder_key: tuple[Path, ...],
-    gate_key: tuple[Path, ...],
-    known_checkpoint: Path | None,
-    environment: str | None,
-    cluster_name: str | None,
-    image: str | None,
-    metrics_port: int,
-    metrics_address: str,
-    log_level: str,
-) -> None:
+@click.option("--environment", help="Such as production; stands in every record.")
+@click.option("--image", help="Of this process, with digest; stands in every record.")
+@click.option("--health-listen", metavar="HOST:PORT", help="Probes and metrics, by HTTP.")
+@click.option("--log-level", type=click.Choice(logs.LEVELS), default="info")
+def command(**options: Any) -> None:
     """Record what the gate admitted and refused in the ledger."""
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    try:
+        _run(**options)
+    except (TrailgateError, OSError) as error:
+        click.echo(f"trailgate-operator: {' '.join(str(error).split())}", err=True)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+def _run(
+    *,
+    ledger: str,
+    recorder_key: tuple[Path, ...],
+    gate_public_key: tuple[Path, ...],
+    known_checkpoint: Path | None,
+    health_listen: str | None,
+    log_level: str,
+    **others: Any,
+) -> None:
+    logs.configure(log_level)
     # It says that it can't take signals in its thread: as it should be.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    configuration = Configuration(
+        ledger=ledger_path(ledger),
+        recorder_keys=recorder_key,
+        gate_keys=files(gate_public_key),
+        known=known_checkpoint,
+        health_listen=None if health_listen is None else Address.parse(health_listen),
+        **others,
+    )
+    configuration.check()
+    asyncio.run(_service().serve(configuration))
+
+
+def _service() -> ModuleType:
+    """Import what needs the extra; ``ConfigurationError`` where it isn't installed."""
     try:
-        configuration = Configuration(
-            namespace=namespace,
-            ledger=ledger_path(ledger),
-            log_key=log_key,
-            recorder_keys=recorder_key,
-            gate_keys=files(gate_key),
-            known=known_checkpoint,
-            environment=environment,
-            cluster_name=cluster_name,
-            image=image,
-        )
-        registry = CollectorRegistry()
-        metrics = Metrics(registry)
-        if metrics_port:
-            start_http_server(metrics_port, metrics_address, registry)
-        if kubeconfig is not None:
-            os.environ["KUBECONFIG"] = str(kubeconfig)  # for kopf, which reads no other place
-        asyncio.run(serve(configuration, kubeconfig, metrics))
-    except (TrailgateError, OSError) as error:
-        click.echo(f"trailgate-operator: {error}", err=True)
-        sys.exit(getattr(error, "exit_code", 1))
+        return importlib.import_module("trailgate_operator.service")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise ConfigurationError(
+            f"{error.name} is not installed; run: pip install 'trailgate[operator]'"
+        ) from error
+
+
+def main() -> None:
+    """Run the command."""
+    command()
 
 
 if __name__ == "__main__":

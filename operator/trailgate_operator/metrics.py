@@ -6,21 +6,33 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
+import trailgate
 from trailgate.ledger.store import Entry
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters and gauges of the recorder."""
+    """All series of the recorder, in a registry of their own."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.entries = Counter(
-            "trailgate_recorder_entries",
-            "Ledger entries appended, by kind.",
-            ["kind"],
-            registry=registry,
-        )
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        build = Gauge("trailgate_build_info", "Constant 1.", ["version"], registry=registry)
+        build.labels(trailgate.__version__).set(1)
+        self._spool(registry)
+        self._ledger(registry)
+
+    def _spool(self, registry: CollectorRegistry) -> None:
         self.batches = Counter(
             "trailgate_recorder_batches", "Admissions recorded and deleted.", registry=registry
         )
@@ -49,6 +61,14 @@ class Metrics:
             "1 while passes fail: what is admitted waits in the spool.",
             registry=registry,
         )
+
+    def _ledger(self, registry: CollectorRegistry) -> None:
+        self.entries = Counter(
+            "trailgate_recorder_entries",
+            "Ledger entries appended, by kind.",
+            ["kind"],
+            registry=registry,
+        )
         self.size = Gauge(
             "trailgate_ledger_size", "Entries in the ledger.", registry=registry
         )  # fmt: skip
@@ -58,6 +78,10 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=registry,
         )
+
+    def render(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
 
     def looked(self, waiting: int, oldest: str, left: int, now: datetime) -> None:
         """Take note of a look at the spool; ``oldest`` is an RFC 3339 time, or no time."""

@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trailgate.ledger.chain import Last
-from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
+from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.ledger.known import size_of, write_known
 from trailgate.ledger.store import LedgerStore
+from trailgate_kube import logs
 from trailgate_kube.errors import GoneError, KubeError
 from trailgate_kube.spool import AdmissionReader, Stored
 from trailgate_operator.intake import Desk, Intake, View, take
@@ -31,8 +32,6 @@ _IDLE = 30.0
 """Seconds until the spool is listed again without being told to."""
 _BACKOFF = (0.5, 10.0)
 _DELETIONS = 8
-
-_log = logging.getLogger(__name__)
 
 
 def _now() -> datetime:
@@ -65,12 +64,18 @@ class Recorder:
         }
         self._kept: int | None = None
         """Size of the ledger that the known checkpoint is about, as far as we know."""
+        self._left: dict[str, str] = {}
+        self._problem: str | None = "the spool was not read yet"
         self.looked = asyncio.Event()
         """Set once the spool was read for the first time: its kind is there."""
 
     def wake(self) -> None:
         """Something may have come into the spool."""
         self._wake.set()
+
+    def problem(self) -> str | None:
+        """Say what keeps it from recording now; None when nothing does."""
+        return self._problem
 
     async def run(self, stop: asyncio.Event) -> None:
         """Record until ``stop``; what can be waited out is waited out, the rest raises.
@@ -86,11 +91,16 @@ class Recorder:
             except (KubeError, LedgerUnavailableError) as error:
                 self._metrics.stuck.set(1)
                 self._metrics.failures.labels(cause=type(error).__name__).inc()
-                _log.warning("%s; trying again in %.1f s", error, delay)
+                self._problem = str(error)
+                logs.write(
+                    logging.WARNING, "recording failed; trying again", detail=str(error),
+                    seconds=delay,
+                )  # fmt: skip
                 await self._rest(stop, delay, woken=False)
                 delay = min(delay * 2, _BACKOFF[1])
             else:
                 self._metrics.stuck.set(0)
+                self._problem = None
                 delay = _BACKOFF[0]
                 await self._rest(stop, _IDLE)
 
@@ -111,15 +121,15 @@ class Recorder:
         What can't be deleted does not keep what comes after it from being recorded: the
         first such error is raised at the end. With ``stop`` set it ends after a page.
         """
-        made, waiting, oldest = 0, 0, ""
+        made = 0
+        created: list[str] = []
         left: dict[str, str] = {}
         held: frozenset[str] = frozenset()
         failed: KubeError | None = None
         try:
             async with aclosing(self._spool.pages()) as pages:
                 async for page in pages:
-                    waiting += len(page)
-                    oldest = min([one.created for one in page if one.created] + [oldest or "~"])
+                    created += [one.created for one in page]
                     intake, new = await self._record(page, held)
                     made += new
                     if failed is None:
@@ -131,21 +141,30 @@ class Recorder:
             self.looked.set()
         except GoneError:
             self._wake.set()  # the list took too long: begin again
-        for name, why in left.items():
-            _log.error("Admission %s stays in the spool: %s", name, why)
-        self._metrics.looked(waiting, oldest, len(left), self._clock())
+            left = self._left | left  # of the pages after it nothing is known
+        self._tell(left)
+        oldest = min(filter(None, created), default="")
+        self._metrics.looked(len(created), oldest, len(left), self._clock())
         if failed is not None:
             raise failed
         return made
+
+    def _tell(self, left: dict[str, str]) -> None:
+        """Log what stays in the spool, once and not at every look."""
+        for name, why in left.items():
+            if self._left.get(name) != why:
+                logs.write(logging.ERROR, "Admission stays in the spool", name=name, detail=why)
+        self._left = left
 
     async def _record(self, page: Sequence[Stored], held: frozenset[str]) -> tuple[Intake, int]:
         """Make a page's claims durable, in the ledger and for the known checkpoint."""
         history = self._history.ahead()
         view = View(self._clock(), self._size, history, held)
-        intake = take(page, self._last, self._desk, view)
+        # Seconds of cryptography, where a page is full: in a thread, and one at a time.
+        intake = await asyncio.to_thread(take, page, self._last, self._desk, view)
         new = await self._append(intake)
         history.keep()
-        self._keep_known()
+        await self._keep_known()
         return intake, new
 
     async def _append(self, intake: Intake) -> int:
@@ -162,7 +181,7 @@ class Recorder:
         self._metrics.appended(new, self._size, time.monotonic() - started)
         return len(new)
 
-    def _keep_known(self) -> None:
+    async def _keep_known(self) -> None:
         """Keep the newest checkpoint outside of the ledger, before anything is deleted.
 
         Not only after an append: the one before may have been the last thing that a
@@ -170,12 +189,7 @@ class Recorder:
         """
         if self._known is None or self._kept == self._size:
             return
-        try:
-            write_known(self._known, self._store.checkpoint())
-        except LedgerUnavailableError:
-            raise
-        except LedgerError as error:
-            raise LedgerUnavailableError(str(error)) from error
+        await asyncio.to_thread(write_known, self._known, self._store.checkpoint())
         self._kept = self._size
 
     async def _remove(self, stored: Sequence[Stored]) -> KubeError | None:

@@ -9,31 +9,43 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
 from trailgate.ledger.keys import read_signing_key
-from trailgate.ledger.known import read_known
+from trailgate.ledger.known import begin_known, read_known
 from trailgate.ledger.people import Vault
-from trailgate.ledger.record import ControlState, ControlSubject, commit, control_state, encode
+from trailgate.ledger.record import (
+    Context,
+    ControlState,
+    ControlSubject,
+    commit,
+    control_state,
+    encode,
+)
 from trailgate.ledger.sqlite import SqliteStore
-from trailgate.ledger.store import Entry, LedgerStore
+from trailgate.ledger.store import Entry, LedgerReader, LedgerStore
+from trailgate.tlog.note import SigningKey
+from trailgate_kube import logs
 from trailgate_kube.client import KubeClient
 from trailgate_kube.cluster import cluster_uid
 from trailgate_kube.errors import ConfigurationError as KubeConfigurationError
 from trailgate_kube.errors import KubeError
 from trailgate_kube.spool import AdmissionReader
+from trailgate_operator import probes
 from trailgate_operator.configuration import Configuration
 from trailgate_operator.intake import Desk
 from trailgate_operator.lookout import Lookout
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
 from trailgate_operator.returns import ImageHistory
 
@@ -44,38 +56,90 @@ _LAST_PASS = 15.0
 _LAST_WATCH = 2.0
 
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
-async def serve(configuration: Configuration, kubeconfig: Path | None, metrics: Metrics) -> None:
+async def serve(configuration: Configuration) -> None:
     """Record until SIGTERM or SIGINT; raises what it can't go on from."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    keys = configuration.keys()
-    known = None if configuration.known is None else read_known(configuration.known)
-    log_key = read_signing_key(configuration.log_key)
-    open_store = partial(asyncio.to_thread, SqliteStore, configuration.ledger, log_key, known=known)
-    store = await patiently(open_store, stop)
-    if store is None:
-        return
-    with store:
-        async with await KubeClient.open(kubeconfig) as kube:
-            uid = await patiently(lambda: cluster_uid(kube), stop)
-            if uid is None:
-                return
-            vault = Vault(store.disclosures(_SUBJECTS))
-            desk = Desk(keys, configuration.context(uid), vault)
-            started = announcement(desk, ControlState.STARTED, log_key.name)
-            if await patiently(lambda: _append(store, started), stop) is None:
-                return
-            history = ImageHistory.read(store.records())
-            spool = AdmissionReader(kube, kube, configuration.namespace)
-            recorder = Recorder(spool, store, desk, history, metrics, known=configuration.known)
-            _log.info("recording into %s, %s", configuration.ledger, log_key.name)
-            await run(recorder, configuration.namespace, stop)
-            await _announce_end(store, desk, log_key.name)
+    keys, log_key = configuration.keys(), read_signing_key(configuration.log_key)
+    health, metrics = Health(), Metrics()
+    health.stopping = stop.is_set
+    wait = partial(patiently, stop=stop, told=health.wait_for)
+    async with AsyncExitStack() as stack:
+        if (address := configuration.health_listen) is not None:
+            port = await stack.enter_async_context(probes.served(address, health, metrics))
+            logs.write(logging.INFO, "probes and metrics are served", port=port)
+        kube = await stack.enter_async_context(await KubeClient.open(configuration.kubeconfig))
+        store = await wait(partial(asyncio.to_thread, open_ledger, configuration, log_key))
+        if store is None:
+            return
+        stack.enter_context(store)
+        uid = await wait(lambda: unless(stop, cluster_uid(kube)))
+        if uid is None:
+            return
+        health.wait_for("reading the ledger")
+        past = await asyncio.to_thread(read_past, store, stop.is_set)
+        if past is None:
+            return
+        vault, history = past
+        desk = Desk(keys, configuration.context(uid, keys), vault)
+        started = announcement(desk.context, ControlState.STARTED, log_key.name)
+        if await wait(lambda: _append(store, started)) is None:
+            return
+        spool = AdmissionReader(kube, kube, configuration.namespace)
+        recorder = Recorder(spool, store, desk, history, metrics, known=configuration.known)
+        logs.write(
+            logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
+            origin=log_key.name,
+        )  # fmt: skip
+        await run(recorder, configuration.namespace, stop, health)
+        await _announce_end(store, desk.context, log_key.name)
+
+
+def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStore:
+    """Open the ledger for writing, held against the checkpoint that is known.
+
+    Raises ``LedgerError``; ``KnownCheckpointError`` where there are entries and nothing is
+    known. Before the first entry there is nothing to know, and its file is made.
+    """
+    path = configuration.known
+    known = None if path is None else read_known(path)
+    store = SqliteStore(configuration.ledger, log_key, known=known)
+    try:
+        if path is not None and known is None:
+            begin_known(path, store)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def read_past(
+    store: LedgerReader, stopping: Callable[[], bool]
+) -> tuple[Vault, ImageHistory] | None:
+    """Read what the ledger knows of people and images: all of it, so in a thread.
+
+    None where ``stopping`` became true before its end.
+    """
+    vault = Vault(store.disclosures(_SUBJECTS))
+    records = itertools.takewhile(lambda _: not stopping(), store.records())
+    history = ImageHistory.read(records)
+    return None if stopping() else (vault, history)
+
+
+async def unless(stop: asyncio.Event, what: Awaitable[_T]) -> _T | None:
+    """Await it, but drop it where ``stop`` comes first: None."""
+    work, stopped = asyncio.ensure_future(what), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else None
+    finally:
+        for task in (work, stopped):
+            task.cancel()
+        await asyncio.gather(work, stopped, return_exceptions=True)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, recorder: Recorder) -> None:
@@ -83,7 +147,11 @@ def _wake(loop: asyncio.AbstractEventLoop, recorder: Recorder) -> None:
         loop.call_soon_threadsafe(recorder.wake)
 
 
-async def patiently(what: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _T | None:
+async def patiently(
+    what: Callable[[], Awaitable[_T]],
+    stop: asyncio.Event,
+    told: Callable[[str], None] = lambda _: None,
+) -> _T | None:
     """Try until it works; None where ``stop`` came first. Only what may pass is waited out."""
     pause = _BACKOFF[0]
     while not stop.is_set():
@@ -92,7 +160,10 @@ async def patiently(what: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _
         except KubeConfigurationError:
             raise
         except (KubeError, LedgerUnavailableError) as error:
-            _log.warning("%s; trying again in %.1f s", error, pause)
+            told(str(error))
+            logs.write(
+                logging.WARNING, "not started yet; trying again", detail=str(error), seconds=pause
+            )
         try:
             async with asyncio.timeout(pause):
                 await stop.wait()
@@ -101,10 +172,11 @@ async def patiently(what: Callable[[], Awaitable[_T]], stop: asyncio.Event) -> _
     return None
 
 
-async def run(recorder: Recorder, namespace: str, stop: asyncio.Event) -> None:
+async def run(recorder: Recorder, namespace: str, stop: asyncio.Event, health: Health) -> None:
     """Record, woken by kopf, until ``stop``; raises what ended the recorder."""
     loop = asyncio.get_running_loop()
     lookout = Lookout(namespace, partial(_wake, loop, recorder))
+    health.recorder, health.watch = recorder.problem, lookout.problem
     recording = asyncio.create_task(recorder.run(stop))
     stopped = asyncio.create_task(stop.wait())
     looked = asyncio.create_task(recorder.looked.wait())
@@ -117,7 +189,9 @@ async def run(recorder: Recorder, namespace: str, stop: asyncio.Event) -> None:
         lookout.stop()
         done, _ = await asyncio.wait({recording}, timeout=_LAST_PASS)
         if not done:
-            _log.warning("stopping in the middle of a pass; the rest stays in the spool")
+            logs.write(
+                logging.WARNING, "stopping in the middle of a pass; the rest stays in the spool"
+            )
             recording.cancel()
             await asyncio.wait({recording})
         await asyncio.to_thread(lookout.join, _LAST_WATCH)
@@ -128,11 +202,11 @@ async def run(recorder: Recorder, namespace: str, stop: asyncio.Event) -> None:
         recording.result()
 
 
-def announcement(desk: Desk, state: ControlState, origin: str) -> Entry:
+def announcement(context: Context, state: ControlState, origin: str) -> Entry:
     """Make the entry that says that recording began or ended."""
     now = datetime.now(UTC)
-    claim = control_state(desk.context, now, ControlSubject.LEDGER, state, name=origin)
-    record, rows = commit(claim, desk.vault, recorded_at=now, position=None)
+    claim = control_state(context, now, ControlSubject.LEDGER, state, name=origin)
+    record, rows = commit(claim, Vault(), recorded_at=now, position=None)
     return Entry(encode(record), f"recorder/{state.value}/{now.isoformat()}/{os.getpid()}", rows)
 
 
@@ -140,9 +214,9 @@ async def _append(store: LedgerStore, entry: Entry) -> tuple[int, ...]:
     return await asyncio.wrap_future(store.submit([entry]))
 
 
-async def _announce_end(store: LedgerStore, desk: Desk, origin: str) -> None:
+async def _announce_end(store: LedgerStore, context: Context, origin: str) -> None:
     """Say that recording ended. Where that fails, the next start says as much."""
     try:
-        await _append(store, announcement(desk, ControlState.ENDED, origin))
+        await _append(store, announcement(context, ControlState.ENDED, origin))
     except LedgerError as error:
-        _log.error("the end of recording is not in the ledger: %s", error)
+        logs.write(logging.ERROR, "the end of recording is not in the ledger", detail=str(error))

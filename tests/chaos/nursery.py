@@ -78,7 +78,11 @@ def _reap():
 def serve():
     for name in PROGRAMS.values():
         importlib.import_module(name)
-    for late in ("kubernetes.aio.config.kube_config", "kubernetes.aio.client.rest"):
+    for late in (
+        "trailgate_operator.service",
+        "kubernetes.aio.config.kube_config",
+        "kubernetes.aio.client.rest",
+    ):
         with contextlib.suppress(ImportError):
             importlib.import_module(late)
     assert threading.active_count() == 1, "a fork copies one thread"

@@ -303,11 +303,13 @@ class Stage:
         if config is None:
             config = await self._kubeconfig("recorder", self.users["recorder"], through)
         extra = ["--known-checkpoint", self.known] if known else []
+        if metrics:
+            extra += ["--health-listen", f"127.0.0.1:{metrics}"]
         return [
             "--kubeconfig", config, "--namespace", self.system,
             "--ledger", f"sqlite:{self.ledger}",
             "--log-key", keys / "log.key", "--recorder-key", keys / "recorder.key",
-            "--gate-key", keys / "gate.pub", "--metrics-port", metrics, *extra,
+            "--gate-public-key", keys / "gate.pub", *extra,
         ]  # fmt: skip
 
     async def _start(self, program, arguments, name):

@@ -10,13 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from prometheus_client import CollectorRegistry
 
 from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger import record as rec
 from trailgate.ledger import spool, spoolkeys
-from trailgate.ledger.errors import EntryMisplacedError, LedgerError, LedgerUnavailableError
+from trailgate.ledger.errors import EntryMisplacedError, LedgerUnavailableError
 from trailgate.ledger.memory import MemoryStore
 from trailgate.ledger.people import Vault
 from trailgate.ledger.spool import BatchKind, Link
@@ -74,7 +73,6 @@ class Stage:
         self.kube = kube or MemoryKube()
         self.store = store or MemoryStore(LOG)
         self.writer = AdmissionWriter(self.kube, NAMESPACE)
-        self.registry = CollectorRegistry()
         self.known = None
         self.restart(keys or Keys((RECORDER,), signers(GATE)))
 
@@ -82,11 +80,12 @@ class Stage:
         self.keys = keys or self.keys
         history = ImageHistory.read(self.store.records())
         vault = Vault(self.store.disclosures("subject:"))
-        self.registry = CollectorRegistry()
+        metrics = Metrics()
+        self.registry = metrics.registry
         self.recorder = Recorder(
             AdmissionReader(self.kube, self.kube, NAMESPACE), self.store,
             Desk(self.keys, CONTEXT, vault), history,
-            Metrics(self.registry), known=self.known, clock=lambda: NOW,
+            metrics, known=self.known, clock=lambda: NOW,
         )  # fmt: skip
 
     async def write(self, *batches):
@@ -428,7 +427,7 @@ async def test_the_known_checkpoint_is_kept_before_anything_is_deleted(tmp_path,
     await stage.write(Chain().batch())
 
     def full(*_):
-        raise LedgerError("can't keep the known checkpoint: no space left on device")
+        raise LedgerUnavailableError("can't keep the known checkpoint: no space left on device")
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder, "write_known", full)

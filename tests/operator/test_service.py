@@ -14,6 +14,7 @@ from trailgate.ledger.errors import LedgerRolledBackError, LedgerUnavailableErro
 from trailgate_kube.errors import ConfigurationError, UnavailableError
 from trailgate_operator import handlers, lookout, service
 from trailgate_operator.lookout import Lookout
+from trailgate_operator.probes import Health
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,9 @@ class Recorder:
     def wake(self):
         self.woken.set()
 
+    def problem(self):
+        return None
+
     async def run(self, stop):
         self.looked.set()
         try:
@@ -93,12 +97,12 @@ def kopfs(monkeypatch):
 async def test_a_recorder_that_fails_ends_the_process_with_its_error(kopfs, error):
     async with asyncio.timeout(5):
         with pytest.raises(type(error)):
-            await service.run(Recorder(error), "trailgate-system", asyncio.Event())
+            await service.run(Recorder(error), "trailgate-system", asyncio.Event(), Health())
 
 
 async def test_told_to_stop_recorder_and_kopf_end_well(kopfs):
     stop, recorder = asyncio.Event(), Recorder()
-    running = asyncio.create_task(service.run(recorder, "trailgate-system", stop))
+    running = asyncio.create_task(service.run(recorder, "trailgate-system", stop, Health()))
     await until(lambda: kopfs)
     stop.set()
     await asyncio.wait_for(running, 5)
@@ -111,7 +115,7 @@ async def test_a_pass_that_does_not_end_is_cut_off(kopfs, monkeypatch):
     stop, recorder = asyncio.Event(), Recorder(deaf=True)
     stop.set()
     async with asyncio.timeout(5):
-        await service.run(recorder, "trailgate-system", stop)
+        await service.run(recorder, "trailgate-system", stop, Health())
     assert recorder.ended == "cancelled"
 
 
