@@ -9,7 +9,6 @@ from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.errors import TrailgateError
 from trailgate_kube.resources import SYSTEM_NAMESPACE
-from trailgate_kube.resources import SYSTEM_NAMESPACE
 
 #: Namespace of our own objects where nothing else is said: the chart's default.
 NAMESPACE = SYSTEM_NAMESPACE
