@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -89,6 +90,8 @@ def _run(
         **others,
     )
     configuration.check()
+    if configuration.kubeconfig is not None:
+        os.environ["KUBECONFIG"] = str(configuration.kubeconfig)  # kopf reads no other place
     asyncio.run(_service().serve(configuration))
 
 

@@ -155,9 +155,16 @@ async def test_yesterdays_ledger_is_refused_and_the_spool_stays(stage):
     recorder = await stage.start_recorder()
     assert await asyncio.wait_for(recorder.ended, 30) == 1
     assert "are missing (an older ledger was put back)" in recorder.text()
+    known = stage.known.read_bytes()
+    stage.known.unlink()  # what would tell is put out of the way: that tells, too
+    recorder = await stage.start_recorder()
+    assert await asyncio.wait_for(recorder.ended, 30) == 1
+    assert "nothing tells whether an older ledger was put back" in recorder.text()
+    assert not stage.known.exists()
     assert [item["metadata"]["name"] for item in await stage.spooled()] == before
     assert len(before) >= 2
 
+    stage.known.write_bytes(known)
     shutil.copy(today, stage.ledger)
     await stage.start_recorder()
     await stage.drained()
