@@ -62,8 +62,8 @@ class View:
     """Of the ledger: the index that the first new entry will have."""
     history: ImageHistory
     """Ahead of the durable one; what is taken is noted in it."""
-    held: frozenset[str] = frozenset()
-    """Processes that an earlier page of the same list held back."""
+    held: Mapping[str, int] = field(default_factory=dict)
+    """Processes that an earlier page of the same list held back, and from which number."""
 
 
 @dataclass(slots=True)
@@ -79,8 +79,17 @@ class Intake:
     """Name of each Admission that stays where it is, and why."""
     told: list[Entry] = field(default_factory=list)
     """Gaps about what stays in the spool. They are told at every look, and stored once."""
-    held: set[str] = field(default_factory=set)
-    """Processes whose later batches wait for one that can't be taken now."""
+    held: dict[str, int] = field(default_factory=dict)
+    """Processes with a batch that can't be taken now, and its number: it and what comes
+    after it wait. What comes before it doesn't: a forged batch must not hold up real ones."""
+
+    def hold(self, boot: str, seq: int) -> None:
+        """Let a process's batches from this number on wait."""
+        self.held[boot] = min(seq, self.held.get(boot, seq))
+
+    def waits(self, batch: Batch) -> bool:
+        """Whether a batch has to wait for one before it, or for itself."""
+        return batch.link.seq >= self.held.get(batch.link.boot, batch.link.seq + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +109,14 @@ def take(
 
     A batch that only our own configuration keeps us from reading (a key that we don't
     have, a newer form of claim) holds its process's later ones back, and stays: nothing
-    is recorded around it. One that was tampered with is told as a ``gap``, and stays
+    is recorded past it. One that was tampered with is told as a ``gap``, and stays
     too: it is evidence. Everything else is recorded and may then be removed.
     """
-    work = _Work(desk, view, Intake(held=set(view.held)))
+    work = _Work(desk, view, Intake(held=dict(view.held)))
     for item in stored:
         work.open(item)
     intake = work.intake
-    batches = [one.batch for one in work.opened.values() if one.batch.link.boot not in intake.held]
+    batches = [one.batch for one in work.opened.values() if not intake.waits(one.batch)]
     for step in follow(last, batches).steps:
         if isinstance(step, Missing):
             work.gaps[step.boot] = step
@@ -115,7 +124,7 @@ def take(
             work.forked(step.batch)
         elif isinstance(step, Repeated):
             intake.remove.append(work.opened[step.batch.name].stored)
-        elif step.link.boot not in intake.held:
+        elif not intake.waits(step):
             work.record(work.opened[step.name])
     return intake
 
@@ -141,13 +150,18 @@ class _Work:
             )
         except (UnknownSignerError, UnknownRecorderKeyError) as error:
             self.intake.left[item.name] = str(error)
-            self.intake.held.add(item.name.rpartition("-")[0])
+            self._hold_from(item.name)
         except SpoolError as error:
             self.intake.left[item.name] = str(error)
             key = f"unreadable/{item.uid}"
             self.intake.told.append(self._gap(GapCause.BATCH_UNREADABLE, key, None))
         else:
             self.opened[item.name] = _Opened(item, batch, claims)
+
+    def _hold_from(self, name: str) -> None:
+        """Hold a process back from the number in an object's name, which the CRD enforces."""
+        boot, _, seq = name.rpartition("-")
+        self.intake.hold(boot, int(seq) if seq.isdecimal() else 0)
 
     def record(self, one: _Opened) -> None:
         """Add a batch's claims and the gap that it shows, all of them or none.
@@ -170,7 +184,7 @@ class _Work:
                 history.admitted(place, claim)
         except RecordError as error:
             self.intake.left[one.stored.name] = str(error)
-            self.intake.held.add(link.boot)
+            self.intake.hold(link.boot, link.seq)
             return
         history.keep()
         self.intake.entries += entries

@@ -124,7 +124,7 @@ class Recorder:
         made = 0
         created: list[str] = []
         left: dict[str, str] = {}
-        held: frozenset[str] = frozenset()
+        held: dict[str, int] = {}
         failed: KubeError | None = None
         try:
             async with aclosing(self._spool.pages()) as pages:
@@ -135,7 +135,7 @@ class Recorder:
                     if failed is None:
                         failed = await self._remove(intake.remove)
                     left |= intake.left
-                    held = frozenset(intake.held)
+                    held = intake.held
                     if stop is not None and stop.is_set():
                         return made
             self.looked.set()
@@ -156,7 +156,7 @@ class Recorder:
                 logs.write(logging.ERROR, "Admission stays in the spool", name=name, detail=why)
         self._left = left
 
-    async def _record(self, page: Sequence[Stored], held: frozenset[str]) -> tuple[Intake, int]:
+    async def _record(self, page: Sequence[Stored], held: Mapping[str, int]) -> tuple[Intake, int]:
         """Make a page's claims durable, in the ledger and for the known checkpoint."""
         history = self._history.ahead()
         view = View(self._clock(), self._size, history, held)

@@ -478,3 +478,33 @@ async def test_while_it_is_stuck_nobody_hurries_it(stage, monkeypatch):
     assert 1 <= failures <= 2
     stop.set()
     await asyncio.wait_for(running, 5)
+
+
+async def test_a_forged_batch_at_the_end_holds_nothing_before_it(stage):
+    """Whoever may create Admissions must not keep a gate's evidence from being recorded."""
+    chain = Chain()
+    real = [chain.batch() for _ in range(3)]
+    far = replace(Link.first(BOOT), seq=9_999_999_999)
+    forged = spool.seal(
+        [rec.admitted(ex.release(), ex.CONTEXT)], link=far, kind=BatchKind.ADMITTED,
+        recorder_key=RECORDER.public_key(), signer=STRANGER,
+    )  # fmt: skip
+    await stage.write(*real, forged)
+    assert await stage.recorder.drain() == 3
+    assert stage.kinds == ["admitted"] * 3
+    assert await stage.spooled() == [forged.name]
+    await stage.write(chain.batch())
+    assert await stage.recorder.drain() == 1
+
+
+async def test_a_batch_that_cannot_be_read_holds_back_what_follows_it(stage):
+    chain, other = Chain(), Chain(signer=STRANGER)
+    first = chain.batch()
+    other.link = chain.link
+    second = other.batch()
+    chain.link = other.link
+    third = chain.batch()
+    await stage.write(first, second, third)
+    assert await stage.recorder.drain() == 1
+    assert await stage.spooled() == [second.name, third.name]
+    assert stage.gaps() == []
