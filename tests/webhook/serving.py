@@ -53,7 +53,7 @@ def labels(request: AdmissionRequest):
 class Scripted:
     """Does what the object's label ``test`` says; without one, allows a root change."""
 
-    async def assess(self, request):
+    async def assess(self, request, budget):
         what = labels(request).get("test", "")
         mode = Mode.AUDIT if request.namespace == "audited" else Mode.ENFORCE
         if what == "hang":

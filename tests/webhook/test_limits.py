@@ -43,6 +43,7 @@ def test_the_api_server_s_time_out_is_read_and_nothing_else(query, seconds):
 def test_a_deadline_is_below_the_api_server_s_and_keeps_time_for_the_spool(seconds):
     deadline = Deadline.of_query(f"timeout={int(seconds * 1000)}ms".encode())
     assert 0 < deadline.for_assessment() < deadline.remaining() <= 0.8 * seconds
+    assert 0 < deadline.for_evidence() < 0.9 * deadline.for_assessment()
     assert 0 < deadline.for_spool() <= 2
     left = deadline.at - deadline.for_spool() - time.monotonic()
     assert deadline.for_assessment() == pytest.approx(left, abs=0.05)

@@ -146,6 +146,8 @@ async def test_a_registry_that_hangs_is_evidence_unavailable_within_the_deadline
         assert answer["response"]["allowed"] is False
         assert answer["response"]["status"]["code"] == 503
         assert answer["response"]["status"]["reason"] == "EvidenceUnavailable"
+        # Not "no decision within the deadline": it is said of which image what is missing.
+        assert f"{host}/web@sha256:7" in answer["response"]["status"]["message"]
         assert (await server.get("/readyz"))[0] == 200
     assert await server.metric("trailgate_evidence_fetches_total") >= 1
     assert await server.metric("trailgate_evidence_warm_total") == 0

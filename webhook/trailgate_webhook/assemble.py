@@ -50,9 +50,6 @@ from trailgate_webhook.settings import ConfigurationError, Settings
 from trailgate_webhook.spool import SpoolWriter, Writes
 from trailgate_webhook.tls import ServingCertificate
 
-#: Seconds that evidence may take: less than the gate gives a decision (``deadline``), so that
-#: what is missing is named, image by image.
-EVIDENCE_BUDGET = 5.0
 #: Seconds at start to learn which cluster this is.
 CLUSTER_PATIENCE = 60.0
 
@@ -92,7 +89,6 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
         _owners(client),
         settings.cluster_name,
         options=Options(shared_controller_manager=settings.shared_controller_manager),
-        budget=EVIDENCE_BUDGET,
     )
     context = await _context(settings, client)
     listeners = _listeners(settings, stack)  # late: who connects is answered

@@ -13,6 +13,8 @@ DEFAULT_TIMEOUT = 10.0
 MAX_TIMEOUT = 30.0
 #: Part of the API server's time-out that we use; the rest is network and its own queue.
 SHARE = 0.8
+#: Part of the time for deciding that fetching may take.
+EVIDENCE_SHARE = 5 / 6
 #: Seconds kept back for the spool's write, at most.
 SPOOL_BUDGET = 2.0
 
@@ -41,6 +43,10 @@ class Deadline:
     def for_assessment(self) -> float:
         """Seconds left for deciding."""
         return max(0.0, self.remaining() - self.spool)
+
+    def for_evidence(self) -> float:
+        """Seconds left for fetching: less, so that what is missing is named image by image."""
+        return self.for_assessment() * EVIDENCE_SHARE
 
     def for_spool(self) -> float:
         """Seconds left for writing ahead."""

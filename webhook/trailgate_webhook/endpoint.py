@@ -35,8 +35,8 @@ _LOOK_AGAIN = 0.02
 class Assesses(Protocol):
     """The one use case, as the gate needs it."""
 
-    async def assess(self, request: AdmissionRequest) -> Assessment:
-        """Decide one request; evidence that could not be fetched is a finding, not an error."""
+    async def assess(self, request: AdmissionRequest, budget: float) -> Assessment:
+        """Decide one request; what can't be fetched in ``budget`` seconds is a finding."""
 
 
 class Spools(Protocol):
@@ -112,7 +112,7 @@ class Gate:
         timer = asyncio.timeout(deadline.for_assessment())
         try:
             async with timer:
-                assessment = await self._assessor.assess(request)
+                assessment = await self._assessor.assess(request, deadline.for_evidence())
         except TimeoutError:
             if not timer.expired():
                 raise

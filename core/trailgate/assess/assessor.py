@@ -45,7 +45,7 @@ from trailgate.policy.material import covers
 
 _log = logging.getLogger(__name__)
 
-#: Seconds that fetching may take; the webhook's own deadline is a little later.
+#: Seconds that fetching may take where the request says nothing else.
 DEFAULT_BUDGET = 7.0
 
 _REASONS: tuple[tuple[type[TrailgateError], Reason], ...] = (
@@ -101,16 +101,19 @@ class Assessor:
         self._options = options or Options()
         self._budget = budget
 
-    async def assess(self, request: AdmissionRequest) -> Assessment:
+    async def assess(self, request: AdmissionRequest, budget: float | None = None) -> Assessment:
         """Decide on one request. Raises nothing but the cancellation of the caller.
 
+        ``budget``: seconds that fetching may take this time, instead of the usual ones.
         What goes wrong inside is answered with ``Internal``, in the mode of the policies
         that cover the namespace; where not even these are known, it is a denial.
         """
         covering: _Policies = ()
         try:
             covering = tuple(covers(self._policies(), request.namespace))
-            return await self._answer(request, covering)
+            seconds = self._budget if budget is None else budget
+            deadline = asyncio.get_running_loop().time() + seconds
+            return await self._answer(request, covering, deadline)
         except Exception as error:  # noqa: BLE001 - what was not foreseen becomes a denial
             _log.exception("request %s could not be assessed", request.uid)
             decision = verdict.refuse(
@@ -118,7 +121,9 @@ class Assessor:
             )
             return self._finished(request, Classified(ChangeClass.ROOT), decision)
 
-    async def _answer(self, request: AdmissionRequest, covering: _Policies) -> Assessment:
+    async def _answer(
+        self, request: AdmissionRequest, covering: _Policies, deadline: float
+    ) -> Assessment:
         classified = Classified(ChangeClass.ROOT)
         facts = ChangeFacts()
         try:
@@ -127,17 +132,16 @@ class Assessor:
                 return self._finished(request, classified, verdict.allow(()))
             images = scoped_images(request, classified.scope)
             facts = change_facts(request, classified, images)
-            decision = await self._decide(_Case(request, classified, images, covering))
+            decision = await self._decide(_Case(request, classified, images, covering), deadline)
         except _REFUSALS as error:
             decision = _refuse(covering, error) if covering else verdict.allow(())
         return self._finished(request, classified, decision, facts)
 
-    async def _decide(self, case: _Case) -> Decision:
+    async def _decide(self, case: _Case, deadline: float) -> Decision:
         if _asks_nothing(case.classified):
             return verdict.allow(case.covering)
-        deadline = asyncio.get_running_loop().time() + self._budget
         if case.classified.claim is not None:
-            inherited = await self._inherited(case, case.classified.claim)
+            inherited = await self._inherited(case, case.classified.claim, deadline)
             decision = await self._judge(case, inherited, deadline, aged=inherited)
             if not decision.allowed:  # old facts may allow; only fresh ones may deny
                 decision = await self._judge(case, inherited, deadline)
@@ -179,7 +183,7 @@ class Assessor:
         decision = decide(question, gathered, case.covering)
         return verdict.without_images(decision) if case.is_without_images else decision
 
-    async def _inherited(self, case: _Case, claim: OwnerClaim) -> frozenset[str]:
+    async def _inherited(self, case: _Case, claim: OwnerClaim, deadline: float) -> frozenset[str]:
         request = case.request
         assert request.object is not None  # a claim comes from it
         child = templates.of_child(request.kind, request.object, case.images)
@@ -187,7 +191,7 @@ class Assessor:
         if known is not None:
             return known
         try:
-            async with asyncio.timeout(self._budget):
+            async with asyncio.timeout_at(deadline):
                 return await self._owners.inherited(claim, child)
         except TimeoutError as error:
             raise OwnerUnavailableError(
