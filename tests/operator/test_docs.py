@@ -1,0 +1,96 @@
+"""The reference pages name every option, series, path and right there is, and none that isn't."""
+
+import re
+
+import yaml
+
+from tests.webhook.conftest import ROOT
+from trailgate_kube.resources import SYSTEM_NAMESPACE
+from trailgate_operator import probes
+from trailgate_operator.main import command
+from trailgate_operator.metrics import Metrics
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def section(page, heading):
+    text = (REFERENCE / page).read_text()
+    assert text.count(f"\n## {heading}\n") == 1
+    return text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def cells(text, column):
+    rows = [re.split(r"(?<!\\)\|", row)[1:-1] for row in text.splitlines() if row.startswith("| `")]
+    return [row[column].strip() for row in rows]
+
+
+def test_every_option_is_described_and_every_described_option_is_there():
+    options = {
+        name
+        for parameter in command.params
+        for name in parameter.opts
+        if name not in ("--help", "--version")
+    }
+    described = re.findall(r"--[a-z-]+", "\n".join(cells(section("operator.md", "Options"), 0)))
+    assert sorted(described) == sorted(options)
+
+
+def test_what_is_required_and_what_the_defaults_are():
+    text = section("operator.md", "Options")
+    parameters = {parameter.opts[0]: parameter for parameter in command.params}
+    for names, default in zip(cells(text, 0), cells(text, 1), strict=True):
+        for name in re.findall(r"--[a-z-]+", names):
+            parameter = parameters[name]
+            assert (default == "required") == parameter.required, name
+            if default.startswith("`"):
+                assert default == f"`{parameter.default}`", name
+
+
+def test_every_series_is_described_and_every_described_series_is_there():
+    there = {
+        family.name + ("_total" if family.type == "counter" else ""): family.type
+        for family in Metrics().registry.collect()
+        if family.name.startswith("trailgate_")
+    }
+    text = section("metrics.md", "trailgate-operator")
+    names = [cell.strip("`") for cell in cells(text, 0)]
+    assert len(names) == len(set(names))
+    assert dict(zip(names, cells(text, 1), strict=True)) == there
+    assert set(re.findall(r"trailgate_[a-z_]+", text.partition("Worth an alert")[2])) <= set(names)
+
+
+def test_the_labels_on_the_page_are_those_of_the_series():
+    metrics = Metrics()
+    text = section("metrics.md", "trailgate-operator")
+    for name, labels in zip(cells(text, 0), cells(text, 2), strict=True):
+        collector = metrics.registry._names_to_collectors[name.strip("`")]
+        described = re.findall(r"`([a-z]+)`(?=:|$)", labels)
+        assert tuple(described) == collector._labelnames, name
+
+
+def test_every_path_is_described():
+    routes = probes.application(probes.Health(), Metrics()).router.resources()
+    described = [cell.strip("`") for cell in cells(section("operator.md", "Paths"), 0)]
+    assert sorted(described) == sorted(route.canonical for route in routes)
+
+
+def test_the_rights_of_the_page_are_those_of_the_manifests():
+    manifests = yaml.safe_load_all((ROOT / "docs/how-to/install/rights.yaml").read_text())
+    given = {}
+    for one in manifests:
+        if one["metadata"]["name"] == "trailgate-operator" and "rules" in one:
+            for rule in one["rules"]:
+                (group,), (plural,) = rule["apiGroups"], rule["resources"]
+                place = one["metadata"].get("namespace"), tuple(rule.get("resourceNames", ()))
+                given[f"{plural}.{group}".rstrip("."), place] = set(rule["verbs"])
+    text = section("operator.md", "Rights")
+    verbs = r"\b(?:create|list|watch|get|update|patch|delete)\b"
+    described = {
+        re.match(r"`([a-z.]+)`", resource)[1]: set(re.findall(verbs, said))
+        for resource, said in zip(cells(text, 0), cells(text, 1), strict=True)
+    }
+    assert {name: said for (name, _), said in given.items()} == described
+    assert dict(given.keys()) == {
+        "admissions.trailgate.dev": (SYSTEM_NAMESPACE, ()),
+        "namespaces": (None, ("kube-system",)),
+    }
