@@ -9,10 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from trailgate.ledger.spool import Batch
+from trailgate.ledger.spoolwriter import (
+    SpoolAmbiguousError,
+    SpoolFullError,
+    SpoolRefusedError,
+    SpoolUnreachableError,
+    SpoolWriteError,
+    Written,
+)
 from trailgate_kube.api import Reader, Writer
 from trailgate_kube.errors import (
     AlreadyExistsError,
@@ -33,41 +40,8 @@ _QUOTA_UNKNOWN = "status unknown for quota"
 _log = logging.getLogger(__name__)
 
 
-class SpoolWriteError(KubeError):
-    """A batch was not written, or may not have been; the subclass says what may follow."""
-
-
-class SpoolFullError(SpoolWriteError):
-    """The quota turned it away. It was not written by this attempt."""
-
-
-class SpoolRefusedError(SpoolWriteError):
-    """The API server does not accept it (rights, schema, no such kind). Not written."""
-
-
-class SpoolUnreachableError(SpoolWriteError):
-    """The API server was not reached, or is too busy. Not written; try again."""
-
-
-class SpoolAmbiguousError(SpoolWriteError):
-    """It may have been written: only the same batch again settles it.
-
-    The retry's answer settles it too when it is ``ALREADY_THERE`` or ``CREATED``, but not
-    when it is ``SpoolFullError``: the quota is asked before the storage, and the first
-    attempt may be what filled it.
-    """
-
-
-class Written(Enum):
-    """How a batch came to be there."""
-
-    CREATED = "created"
-    ALREADY_THERE = "already-there"
-    """An object of that name is there: an earlier attempt's, as only the webhook creates."""
-
-
 class AdmissionWriter:
-    """Writes batches; needs no right but to create Admissions in one namespace."""
+    """``BatchWriter`` on Admissions; needs no right but to create Admissions in one namespace."""
 
     def __init__(self, writer: Writer, namespace: str, *, seconds: float = _WRITE_SECONDS) -> None:
         self._writer = writer

@@ -10,20 +10,19 @@ from tests.kube.batches import Chain
 from tests.kube.conftest import World
 from trailgate.ledger.spool import Batch, open_batch
 from trailgate.ledger.spoolkeys import key_id
-from trailgate_kube import crd
-from trailgate_kube.client import KubeClient
-from trailgate_kube.errors import ConflictError, ForbiddenError, InvalidError, UnavailableError
-from trailgate_kube.memory import MemoryKube
-from trailgate_kube.resources import ADMISSIONS, Resource
-from trailgate_kube.spool import (
-    AdmissionReader,
-    AdmissionWriter,
+from trailgate.ledger.spoolwriter import (
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,
     SpoolUnreachableError,
     Written,
 )
+from trailgate_kube import crd
+from trailgate_kube.client import KubeClient
+from trailgate_kube.errors import ConflictError, ForbiddenError, InvalidError, UnavailableError
+from trailgate_kube.memory import MemoryKube
+from trailgate_kube.resources import ADMISSIONS, Resource
+from trailgate_kube.spool import AdmissionReader, AdmissionWriter
 
 
 @pytest.fixture(params=["memory", pytest.param("real", marks=pytest.mark.cluster)])

@@ -1,6 +1,6 @@
 """A spool in memory that fails when it is told to."""
 
-from trailgate_kube.spool import SpoolFullError, Written
+from trailgate.ledger.spoolwriter import SpoolFullError, Written
 
 
 class MemoryAdmissions:

@@ -9,7 +9,7 @@ import types
 import pytest
 
 from tests.webhook.memory_spool import MemoryAdmissions
-from trailgate_kube.spool import (
+from trailgate.ledger.spoolwriter import (
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,

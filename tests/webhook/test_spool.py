@@ -20,16 +20,16 @@ from trailgate.ledger.chain import follow
 from trailgate.ledger.record import Cluster, Context, Gate, RecordError, RecordTooLargeError
 from trailgate.ledger.spool import Batch, open_batch
 from trailgate.ledger.spoolkeys import key_id
-from trailgate.model.decision import Finding, Mode
-from trailgate.model.digest import Digest
-from trailgate.model.reason import Reason
-from trailgate_kube.spool import (
+from trailgate.ledger.spoolwriter import (
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,
     SpoolUnreachableError,
     Written,
 )
+from trailgate.model.decision import Finding, Mode
+from trailgate.model.digest import Digest
+from trailgate.model.reason import Reason
 from trailgate_webhook import spool
 from trailgate_webhook.metrics import Metrics
 from trailgate_webhook.review import read

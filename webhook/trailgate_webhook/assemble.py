@@ -22,6 +22,7 @@ from trailgate.assess.owners import OwnerReader, OwnerUnavailableError
 from trailgate.ledger.record import Cluster, Context
 from trailgate.ledger.record import Gate as GateIdentity
 from trailgate.ledger.spoolkeys import load_sealing_key, load_signing_key
+from trailgate.ledger.spoolwriter import BatchWriter
 from trailgate.model.admission import Kind
 from trailgate.model.errors import MalformedError
 from trailgate.oci.client import RegistryClient
@@ -47,7 +48,7 @@ from trailgate_webhook.process import Listeners, Part, Poll, Process
 from trailgate_webhook.scribe import SpoolScribe
 from trailgate_webhook.server import listen
 from trailgate_webhook.settings import ConfigurationError, Settings
-from trailgate_webhook.spool import SpoolWriter, Writes
+from trailgate_webhook.spool import SpoolWriter
 from trailgate_webhook.tls import ServingCertificate
 
 #: Seconds at start to learn which cluster this is.
@@ -215,7 +216,7 @@ async def _cluster_uid(client: Kube) -> str:
         raise ConfigurationError(f"can't learn which cluster this is: {last}") from None
 
 
-def _spool(settings: Settings, client: Kube | None) -> Writes:
+def _spool(settings: Settings, client: Kube | None) -> BatchWriter:
     if settings.spool_dir is None:
         return AdmissionWriter(_there(client), settings.namespace)
     try:

@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 
 from trailgate.ledger.spool import Batch
-from trailgate.model.canonical import canonical
-from trailgate_kube.spool import (
+from trailgate.ledger.spoolwriter import (
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,
     Written,
 )
+from trailgate.model.canonical import canonical
 
 #: As many as the chart's ResourceQuota allows in a cluster.
 DEFAULT_LIMIT = 5_000
@@ -32,7 +32,7 @@ _RECOUNT = 0.5  # seconds; others write and delete here too
 
 
 class DirectoryAdmissions:
-    """Writes Admissions as files; at most ``limit`` wait to be recorded."""
+    """``BatchWriter`` on files; at most ``limit`` wait to be recorded."""
 
     def __init__(self, directory: Path, limit: int = DEFAULT_LIMIT) -> None:
         self._directory = directory
@@ -40,7 +40,7 @@ class DirectoryAdmissions:
         self._count, self._counted_at = self._counted(), time.monotonic()
 
     async def write(self, batch: Batch, *, seconds: float | None = None) -> Written:  # noqa: ARG002 - a disk has no deadline
-        """Write one file durably; raises ``trailgate_kube.spool.SpoolWriteError``."""
+        """Write one file durably; raises ``SpoolWriteError``."""
         return await asyncio.to_thread(self._create, batch.name, canonical(batch.to_spec()))
 
     def _create(self, name: str, content: bytes) -> Written:

@@ -25,12 +25,8 @@ from trailgate.ledger.record import (
     Refusals,
 )
 from trailgate.ledger.spool import MAX_CLAIMS, Batch, BatchKind
-from trailgate.model.assessment import Assessment
-from trailgate.model.canonical import canonical
-from trailgate.model.errors import TrailgateError
-from trailgate.model.reason import Reason
-from trailgate_kube import logs
-from trailgate_kube.spool import (
+from trailgate.ledger.spoolwriter import (
+    BatchWriter,
     SpoolAmbiguousError,
     SpoolFullError,
     SpoolRefusedError,
@@ -38,6 +34,11 @@ from trailgate_kube.spool import (
     SpoolWriteError,
     Written,
 )
+from trailgate.model.assessment import Assessment
+from trailgate.model.canonical import canonical
+from trailgate.model.errors import TrailgateError
+from trailgate.model.reason import Reason
+from trailgate_kube import logs
 from trailgate_webhook.metrics import Metrics
 
 #: Claims that may wait for the writer; more than this and the write is too slow anyway.
@@ -62,14 +63,6 @@ class NotKeptError(TrailgateError):
     def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-class Writes(Protocol):
-    """What stores batches: ``trailgate_kube.spool.AdmissionWriter``, or a directory."""
-
-    async def write(self, batch: Batch, *, seconds: float | None = None) -> Written:
-        """Store one batch durably; raises ``trailgate_kube.spool.SpoolWriteError``."""
-        ...
 
 
 class NameTakenError(TrailgateError):
@@ -120,7 +113,7 @@ class SpoolWriter:
 
     def __init__(
         self,
-        writer: Writes,
+        writer: BatchWriter,
         scribe: Scribe,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
