@@ -9,7 +9,7 @@ its image.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,14 @@ from trailgate.ledger.form import Null, Roster, known, stamp
 from trailgate.ledger.images import absence, digest_of, person_of, text, time_of
 from trailgate.model.decision import Check, ImageVerdict
 from trailgate.model.evidence import (
-    Approval,
-    ApprovalBinding,
     ChangeRecord,
     Person,
     Provenance,
-    ReviewedChange,
     Statement,
     TestResult,
 )
 from trailgate.model.reason import Absence
+from trailgate.model.review import approvers, relevant
 
 CHANGE_FIELDS = (
     "uri",
@@ -72,17 +70,40 @@ def change_fields(changed: Sequence[ImageVerdict], place: Place, roster: Roster)
 def _own_change(verdict: ImageVerdict, place: Place, roster: Roster) -> dict[str, Any]:
     if digest_of(verdict) is None:  # what was looked at may not be what is pulled
         return dict.fromkeys(CHANGE_FIELDS, Null(absence(verdict, Check.REVIEW)))
-    records = [
-        one.predicate for one in verdict.statements if isinstance(one.predicate, ChangeRecord)
-    ]
+    records = _records(verdict.statements)
     own = [record for record in records if _is_about(record, verdict, place)]
     if not own:
         why = Absence.NOT_VERIFIED if records else absence(verdict, Check.REVIEW)
         return dict.fromkeys(CHANGE_FIELDS, Null(why))
-    told = [_tell(record, roster) for record in own]
+    read = [(one, joined) for one, joined in _read_for_review(verdict) if one in own]
+    told = [
+        _tell(record, joined, roster)
+        for record, joined in read or [(one, _of_same_build(one, records)) for one in own]
+    ]
     if any(other != told[0] for other in told[1:]):
         return dict.fromkeys(CHANGE_FIELDS, Null(Absence.SEVERAL_CHANGES))
-    return told[0]
+    return told[0] | {"deploymentApprovers": _deployment_approvers(own, roster)}
+
+
+def _read_for_review(
+    verdict: ImageVerdict,
+) -> Iterator[tuple[ChangeRecord, Sequence[ChangeRecord]]]:
+    """Yield the records that reviews were decided by, each with what it was held against.
+
+    They tell the story: a record that only let something be deployed may know less.
+    """
+    for one in verdict.reviews:
+        for record in _records([one.statement]):
+            yield record, _records(one.joined)
+
+
+def _of_same_build(record: ChangeRecord, all_: Sequence[ChangeRecord]) -> list[ChangeRecord]:
+    place = (record.source.repository, record.source.to)
+    return [one for one in all_ if (one.source.repository, one.source.to) == place]
+
+
+def _records(statements: Iterable[Statement]) -> list[ChangeRecord]:
+    return [one.predicate for one in statements if isinstance(one.predicate, ChangeRecord)]
 
 
 def _is_about(record: ChangeRecord, verdict: ImageVerdict, place: Place) -> bool:
@@ -97,18 +118,11 @@ def _is_about(record: ChangeRecord, verdict: ImageVerdict, place: Place) -> bool
     return record.passed and joined and here
 
 
-def _tell(record: ChangeRecord, roster: Roster) -> dict[str, Any]:
-    shipped = frozenset(_shipped(record))
-    changes = [change for change in record.changes if not shipped.isdisjoint(_claimed(change))]
+def _tell(record: ChangeRecord, joined: Sequence[ChangeRecord], roster: Roster) -> dict[str, Any]:
+    changes = relevant(record)
     one = changes[0] if len(changes) == 1 else None
     why = Absence.SEVERAL_CHANGES if changes else Absence.NOT_STATED
     committers = _each((*record.committers, *(p for c in record.changes for p in c.committers)))
-    let_deploy = [
-        roster.person(approval.person)
-        | {"environment": approval.environment, "at": stamp(approval.at)}
-        for approval in record.deployment_approvals
-        if approval.state == "APPROVED"
-    ]
     return {
         "uri": Null(why) if one is None else roster.text(one.uri),
         "ticket": text(record.ticket, roster),
@@ -118,39 +132,39 @@ def _tell(record: ChangeRecord, roster: Roster) -> dict[str, Any]:
         "committers": [roster.person(person) for person in committers] or Null(Absence.NOT_STATED),
         "unmappedAuthors": list(record.unmapped_authors),
         "lastPusher": Null(why) if one is None else person_of(one.last_pusher, roster),
-        "approvers": _approvers(record, roster),
-        "deploymentApprovers": let_deploy or Null(Absence.NOT_STATED),
+        "approvers": _approvers(record, joined, roster),
     }
+
+
+def _deployment_approvers(own: Sequence[ChangeRecord], roster: Roster) -> Any:
+    """List who let it be deployed, by any record of this change."""
+    found = [
+        roster.person(approval.person)
+        | {"environment": approval.environment, "at": stamp(approval.at)}
+        for record in own
+        for approval in record.deployment_approvals
+        if approval.state == "APPROVED"
+    ]
+    unique = [one for place, one in enumerate(found) if one not in found[:place]]
+    return unique or Null(Absence.NOT_STATED)
 
 
 def _each(people: Iterable[Person]) -> list[Person]:
     return list({person.id: person for person in people}.values())
 
 
-def _approvers(record: ChangeRecord, roster: Roster) -> Any:
+def _approvers(record: ChangeRecord, joined: Sequence[ChangeRecord], roster: Roster) -> Any:
     """List who approved what shipped; null unless every shipped commit is approved.
 
-    One approved request of two is not an approval of the release: the parts stay
-    visible under the image. Whether an approver is independent is the review's check.
+    Those that the policy's review counts (``trailgate.model.review``), and nobody else:
+    one approved request of two is not an approval of the release, one's own approval is
+    none. What falls short stays visible under the image.
     """
     if not any(change.approvals for change in record.changes):
         return Null(Absence.NOT_FOUND)
-    brought: dict[str, list[ReviewedChange]] = {}
-    for change in record.changes:
-        for commit in _claimed(change):
-            brought.setdefault(commit, []).append(change)
-    standing = {id(change): _standing(change) for change in record.changes}
-    found: dict[Approval, None] = {}
-    for commit in _shipped(record):
-        covering = [
-            approval
-            for change in brought.get(commit, ())
-            for approval in standing[id(change)]
-            if _covers(approval, change, commit, record)
-        ]
-        if not covering:
-            return Null(Absence.NOT_VERIFIED)
-        found |= dict.fromkeys(covering)
+    found = approvers(record, joined)
+    if found is None:
+        return Null(Absence.NOT_VERIFIED)
     return [
         roster.person(approval.person)
         | {
@@ -160,42 +174,6 @@ def _approvers(record: ChangeRecord, roster: Roster) -> Any:
         }
         for approval in found
     ]
-
-
-def _shipped(record: ChangeRecord) -> tuple[str, ...]:
-    """Give the commits that need an approval: of a baseline, only what is on top."""
-    source = record.source
-    return (source.to,) if source.start is None else (source.to, *source.commits)
-
-
-def _claimed(change: ReviewedChange) -> frozenset[str]:
-    merged = (change.merge_commit,) if change.merge_commit else ()
-    return frozenset((*change.commits, change.head_commit, *merged))
-
-
-def _standing(change: ReviewedChange) -> list[Approval]:
-    """Select the approvals that their givers did not take back; comments take nothing back."""
-    last: dict[str, Approval] = {}
-    for approval in sorted(change.approvals, key=lambda approval: approval.at):
-        if approval.state not in ("COMMENTED", "PENDING"):
-            last[approval.person.id] = approval
-    return [approval for approval in last.values() if approval.state == "APPROVED"]
-
-
-def _covers(approval: Approval, change: ReviewedChange, commit: str, record: ChangeRecord) -> bool:
-    """Whether an approval was given to what this commit ships: as the policy's review asks."""
-    source, shipped = record.source, _shipped(record)
-    if approval.commit == commit:
-        return True
-    match approval.binding:
-        case ApprovalBinding.COMMIT:
-            fresh = approval.commit == change.head_commit and change.head_commit in shipped
-            return fresh and commit != change.merge_commit
-        case ApprovalBinding.FORGE_MERGE:
-            return approval.commit == change.head_commit and change.merge_commit in shipped
-        case ApprovalBinding.TREE:
-            same = source.tree is not None and approval.tree == source.tree
-            return same and source.to in _claimed(change)
 
 
 def _change_tests(changed: Sequence[ImageVerdict]) -> Any:

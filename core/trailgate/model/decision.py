@@ -10,6 +10,7 @@ from trailgate.model.digest import Digest
 from trailgate.model.evidence import Statement
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import RETRYABLE, Reason
+from trailgate.model.review import Reviewed
 
 
 class Mode(StrEnum):
@@ -91,6 +92,8 @@ class ImageVerdict:
     """None where the string could not be parsed."""
     statements: tuple[Statement, ...] = ()
     """Verified statements that a policy's signers cover: the ones that counted."""
+    reviews: tuple[Reviewed, ...] = ()
+    """The records by which policies decided the review; each is in ``statements`` too."""
     platforms: tuple[Digest, ...] = ()
     checks: dict[Check, CheckResult] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

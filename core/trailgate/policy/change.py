@@ -7,7 +7,7 @@ the build.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trailgate.model.assessment import Question
@@ -47,6 +47,8 @@ class Outcome:
     failure: Failure | None
     counted: Statement | None
     """The record that decided, where it was admissible."""
+    joined: tuple[Statement, ...] = ()
+    """It and all others that it was held against, in a stable order."""
     self_asserted: bool = False
 
 
@@ -64,31 +66,20 @@ _PEOPLE = 5
 
 def check(statements: Sequence[Statement], bench: Bench, context: Context) -> Outcome:
     """Find a record, all by trusted signers, that satisfies; else the one that came closest."""
-    joined = [
-        record
-        for statement in statements
-        if isinstance(record := statement.predicate, ChangeRecord)
-        and _join(record, context, bench.check) is None
-    ]
+    joined = tuple(
+        statement
+        for statement in sorted(statements, key=_name)
+        if isinstance(statement.predicate, ChangeRecord)
+        and _join(statement.predicate, context, bench.check) is None
+    )
     attempts = [_attempt(statement, bench, context, joined) for statement in statements]
     best = min(attempts, key=_preference) if len(attempts) > 1 else attempts[0]
     counted = best.statement if best.stage == _PEOPLE else None
-    return Outcome(best.failure, counted, best.self_asserted)
+    return Outcome(best.failure, counted, joined, self_asserted=best.self_asserted)
 
 
-def latest_refusals(
-    verdicts: Iterable[tuple[str, str, str, float]],
-) -> dict[tuple[str, str], float]:
-    """Map (subject, person) to when that person last said something other than yes.
-
-    Takes (subject, person id, state, time); comments are neither yes nor no.
-    """
-    refusals: dict[tuple[str, str], float] = {}
-    for subject, person, state, at in verdicts:
-        if state not in ("APPROVED", "COMMENTED", "PENDING"):
-            known = refusals.get((subject, person))
-            refusals[subject, person] = at if known is None else max(known, at)
-    return refusals
+def _name(statement: Statement) -> tuple[str, str]:
+    return statement.digest.hex, statement.signer.fingerprint
 
 
 def _preference(attempt: _Attempt) -> tuple[bool, bool, int, str, str]:
@@ -103,7 +94,7 @@ def _preference(attempt: _Attempt) -> tuple[bool, bool, int, str, str]:
 
 
 def _attempt(
-    statement: Statement, bench: Bench, context: Context, joined: Sequence[ChangeRecord]
+    statement: Statement, bench: Bench, context: Context, joined: Sequence[Statement]
 ) -> _Attempt:
     record = statement.predicate
     assert isinstance(record, ChangeRecord)  # narrowed by statements.sort_out
@@ -116,7 +107,8 @@ def _attempt(
         yield _target(record, context.question, which)
         yield _independent(statement, wanted, which) if self_asserted else None
         yield _basis(record, wanted, which)
-        yield bench.judge(record, joined)
+        others = [one.predicate for one in joined if isinstance(one.predicate, ChangeRecord)]
+        yield bench.judge(record, others)
 
     for stage, failure in enumerate(obstacles()):
         if failure is not None:

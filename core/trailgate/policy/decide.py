@@ -18,6 +18,7 @@ from trailgate.model.errors import MalformedError
 from trailgate.model.evidence import Evidence, Gathered, Statement, Unavailable, UnresolvedTag
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import Reason
+from trailgate.model.review import Reviewed
 from trailgate.policy import caller, thirdparty
 from trailgate.policy.compiled import DeployPolicy, Rule
 from trailgate.policy.failure import Failure, listed
@@ -88,6 +89,7 @@ class _Subject:
     findings: list[Finding] = field(default_factory=list)
     statements: dict[tuple[str, str], Statement] = field(default_factory=dict)
     """By digest and signer: one that was found in two places is one."""
+    reviews: list[Reviewed] = field(default_factory=list)
     third_party: bool = False
     self_asserted: bool = False
 
@@ -126,6 +128,7 @@ def _verdict(subject: _Subject, policies: Sequence[DeployPolicy]) -> ImageVerdic
         subject.self_asserted |= result.self_asserted
         for statement in result.counted:
             subject.statements[statement.digest.hex, statement.signer.fingerprint] = statement
+        subject.reviews += (one for one in result.reviews if one not in subject.reviews)
         subject.findings += (
             _finding(failure, policy, rule, subject.text) for failure in result.failures
         )
@@ -137,6 +140,7 @@ def _verdict(subject: _Subject, policies: Sequence[DeployPolicy]) -> ImageVerdic
         platforms=evidence.platforms if isinstance(evidence, Evidence) else (),
         checks=checks,
         findings=tuple(subject.findings),
+        reviews=tuple(subject.reviews),
         third_party=subject.third_party,
         self_asserted=subject.self_asserted,
     )

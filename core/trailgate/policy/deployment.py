@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from trailgate.model.decision import Check
 from trailgate.model.evidence import ChangeRecord, Person
 from trailgate.model.reason import Reason
-from trailgate.policy.change import latest_refusals
+from trailgate.model.review import authors, is_independent, latest_refusals
 from trailgate.policy.compiled import DeploymentApproval
 from trailgate.policy.failure import Failure, people
-from trailgate.policy.review import authors, is_independent
 
 
 def judge(

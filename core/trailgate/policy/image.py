@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trailgate.model.assessment import Question
 from trailgate.model.decision import Check, CheckResult
 from trailgate.model.evidence import Evidence, Provenance, Statement, StatementKind, TestResult
+from trailgate.model.review import Reviewed
 from trailgate.policy import change, compiled, deployment, provenance, review, tests
 from trailgate.policy.compiled import Rule, Signers
 from trailgate.policy.failure import Failure
@@ -41,6 +42,8 @@ class Examination:
     failures: list[Failure] = field(default_factory=list)
     counted: list[Statement] = field(default_factory=list)
     """By a signer of the rule, and about what was built; one may be named twice."""
+    reviews: list[Reviewed] = field(default_factory=list)
+    """By which records the review was decided."""
     self_asserted: bool = False
 
     def note(self, check: Check, failure: Failure | None) -> None:
@@ -82,6 +85,7 @@ def examine(rule: Rule, evidence: Evidence, question: Question) -> Examination:
     result.checks |= best.checks
     result.failures += best.failures
     result.counted += best.counted
+    result.reviews += best.reviews
     result.self_asserted = best.self_asserted
     return result
 
@@ -138,6 +142,8 @@ def _changed(case: _Case, built: Provenance, result: Examination) -> None:
         result.self_asserted |= outcome.self_asserted and outcome.failure is None
         if outcome.counted is not None:
             result.counted.append(outcome.counted)
+            if bench.check is Check.REVIEW:
+                result.reviews.append(Reviewed(outcome.counted, outcome.joined))
 
 
 def _benches(rule: Rule) -> Iterator[change.Bench]:

@@ -460,15 +460,18 @@ def test_two_records_that_disagree_tell_no_common_story():
     assert why(claim, "/change/committers") == "SeveralChanges"
 
 
-def test_a_self_approval_shows_as_one_person_in_both_roles():
-    claim = released_with(changes=(_request(approvals=(_approval(ex.ALICE),)),))
-    change = claim["change"]
-    assert change["approvers"][0]["person"] == change["committers"][0]["person"]
+@pytest.mark.parametrize("person", [ex.ALICE, ex.RELEASE_BOT], ids=["the author", "a bot"])
+def test_whom_the_review_would_not_count_is_no_approver_and_shows_under_the_image(person):
+    claim = released_with(changes=(_request(approvals=(_approval(person),)),))
+    assert why(claim, "/change/approvers") == "NotVerified"
+    told = claim["images"][0]["changes"][0]["requests"][0]["approvals"][0]
+    assert who(claim, [told]) == [person.id]
 
 
 def test_a_bot_shows_as_a_bot_and_the_issuer_in_clear():
     claim = released_with(changes=(_request(approvals=(_approval(ex.RELEASE_BOT),)),))
-    approver = claim["people"][claim["change"]["approvers"][0]["person"]]
+    told = claim["images"][0]["changes"][0]["requests"][0]["approvals"][0]
+    approver = claim["people"][told["person"]]
     assert approver["bot"] is True
     assert approver["issuer"] == "github"
 
