@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from trailgate.cli.errors import ExitCode, InputError
+from trailgate.cli.ledger_erase import erase
 from trailgate.cli.ledger_options import filter_options, ledger_option
 from trailgate.cli.output import (
     emit_csv,
@@ -276,6 +277,9 @@ def reindex(path: Path) -> None:
     with _open(path) as reader, Index(reader, rebuild=True) as index:
         where = "in memory only" if index.in_memory else str(index_path(path))
         note(f"indexed {reader.count()} entries, {where}")
+
+
+command.add_command(erase)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ class Gate:
     image: str | None = None
     """With its digest, where the process was told."""
     component: str = "gate"
-    """``gate`` for the admission endpoint, or ``recorder``."""
+    """``gate`` (the admission endpoint), ``recorder``, or ``cli`` (``trailgate ledger erase``)."""
 
 
 @dataclass(frozen=True, slots=True)

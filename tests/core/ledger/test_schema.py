@@ -183,7 +183,7 @@ def test_the_schema_has_only_what_this_version_writes():
         "rollback",
         "configuration",
     ]
-    assert SCHEMA["$defs"]["gate"]["properties"]["component"]["enum"] == ["gate", "recorder"]
+    assert SCHEMA["$defs"]["gate"]["properties"]["component"]["enum"] == ["gate", "recorder", "cli"]
     never = {"process-vanished", "observer-down"}
     assert never.isdisjoint(SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"])
     assert "reviews-undecided" in SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"]

@@ -1,0 +1,165 @@
+"""`trailgate ledger erase`, end to end on a SQLite ledger."""
+
+import json
+
+import jsonschema
+import pytest
+from click.testing import CliRunner
+
+from tests.core.ledger import trails
+from tests.core.ledger.test_schema import VALIDATOR
+from trailgate.cli.main import main
+from trailgate.ledger import record as rec
+from trailgate.ledger.index import index_path
+from trailgate.ledger.keys import write_signing_key
+from trailgate.ledger.sqlite import SqliteStore
+from trailgate.ledger.sqlite_reader import SqliteReader
+
+BOB = "github:1002"
+
+
+def run(*arguments, code=0, text=None):
+    done = CliRunner().invoke(main, ["ledger", *map(str, arguments)], input=text)
+    assert done.exit_code == code, (done.output, done.exception)
+    return done
+
+
+@pytest.fixture
+def trail(tmp_path, key):
+    write_signing_key(tmp_path / "log.key", key)
+    return trails.write(tmp_path / "trail.db", key)
+
+
+@pytest.fixture
+def address(trail):
+    return f"--ledger=sqlite:{trail}"
+
+
+@pytest.fixture
+def secret(tmp_path):
+    return f"--log-key={tmp_path / 'log.key'}"
+
+
+def records(trail):
+    with SqliteReader(trail) as reader:
+        return list(reader.records())
+
+
+def shown(address, index):
+    return json.loads(run("show", index, address, "-o", "json").stdout)["clear"]
+
+
+def verified(address, key):
+    return run("verify", address, "--vkey", key.verifier).stdout.splitlines()[-1]
+
+
+def test_what_was_erased_is_said_and_everything_still_holds(trail, address, secret, key):
+    run("reindex", address)
+    kept, before = run("checkpoint", address).stdout, records(trail)
+    (approver,) = shown(address, 2)["change"]["approvers"]
+    assert approver["person"]["id"] == BOB
+    done = run("erase", BOB, address, secret, "--reason", "request 7", "--yes")
+    assert f"erased {BOB}: " in done.stdout
+    assert "recorded in entry 6" in done.stdout
+    assert records(trail)[:6] == before
+    (approver,) = shown(address, 2)["change"]["approvers"]
+    assert approver["person"]["id"] is None
+    assert approver["person"]["absent"]["id"] == "Erased"
+    assert "erased person" in run("show", 2, address).stdout
+    said = json.loads(records(trail)[6])
+    jsonschema.validate(said, VALIDATOR.schema)
+    assert (said["kind"], said["gate"]["component"]) == ("erasure", "cli")
+    assert said["cluster"] == json.loads(before[-1])["cluster"]
+    assert shown(address, 6)["reason"] == "request 7"
+    with SqliteReader(trail) as reader:
+        assert not any(reader.is_disclosed(one["commitment"]) for one in said["erased"])
+        assert not [row for row in reader.disclosures("subject:").values() if BOB.encode() in row]
+    outside = trail.with_name("kept.txt")
+    outside.write_text(kept)
+    found = run("verify", address, "--vkey", key.verifier, "--checkpoint", outside).stdout
+    assert found.splitlines()[-1] == "ok"
+    run("reindex", address)
+    assert "nobody in this ledger" in run("list", address, "--approver", BOB).stderr
+
+
+def test_nothing_of_the_person_is_left_in_the_files(trail, address, secret):
+    with SqliteReader(trail) as reader:
+        rows = reader.disclosures("subject:").values()
+        (subject,) = [json.loads(row) for row in rows if BOB.encode() in row]
+    run("erase", BOB, address, secret, "--yes")
+    files = [trail, index_path(trail), trail.with_name(f"{trail.name}-wal")]
+    left = b"".join(file.read_bytes() for file in files if file.exists())
+    assert b"trailgate.dev/record/v1" in left
+    assert not [value for value in subject.values() if value.encode() in left]
+
+
+def test_a_recorder_that_starts_later_goes_on_and_sees_somebody_new(trail, address, secret, key):
+    run("erase", BOB, address, secret, "--yes")
+    with SqliteStore(trail, key, known=run("checkpoint", address).stdout) as store:
+        vault = rec.Vault(store.disclosures("subject:"))
+        (again,) = trails.entries(vault, trails.claims()[1:2], start=6)
+        assert store.append([again]) == (7,)
+    assert verified(address, key) == "ok"
+    (old,), (new,) = (shown(address, index)["change"]["approvers"] for index in (2, 7))
+    assert new["person"]["id"] == BOB
+    assert old["person"]["commitment"] != new["person"]["commitment"]
+
+
+def test_while_the_recorder_runs_nothing_is_erased(trail, address, secret, key):
+    before = records(trail)
+    with SqliteStore(trail, key):
+        done = run("erase", BOB, address, secret, "--yes", code=3)
+    assert "is being written by pid" in done.stderr
+    assert records(trail) == before
+    assert shown(address, 2)["change"]["approvers"][0]["person"]["id"] == BOB
+
+
+def test_it_asks_and_takes_no_for_an_answer(trail, address, secret):
+    before = records(trail)
+    for answer in ("n\n", "\n", ""):
+        assert "for good?" in run("erase", BOB, address, secret, code=130, text=answer).stderr
+    assert records(trail) == before
+    run("erase", BOB, address, secret, text="y\n")
+    assert len(records(trail)) == len(before) + 1
+
+
+@pytest.mark.parametrize("person", ["github:9", "bob", "github:100", "", "subject:"])
+def test_somebody_who_is_not_there_is_not_erased(trail, address, secret, person):
+    before = records(trail)
+    done = run("erase", person, address, secret, "--yes", code=1)
+    assert "nothing was erased" in done.stderr
+    assert records(trail) == before
+
+
+def test_twice_is_once(trail, address, secret):
+    run("erase", BOB, address, secret, "--yes")
+    run("erase", BOB, address, secret, "--yes", code=1)
+    assert len(records(trail)) == 7
+
+
+def test_another_key_erases_nothing(trail, address, tmp_path):
+    run("init", f"--ledger=sqlite:{tmp_path / 'o'}", "--origin=o", f"--key={tmp_path / 'o.key'}")
+    before = records(trail)
+    run("erase", BOB, address, f"--log-key={tmp_path / 'o.key'}", "--yes", code=2)
+    assert records(trail) == before
+
+
+def test_rows_and_entries_go_together(trail, address, secret, key, monkeypatch):
+    """Where the entry can't be appended, nobody is forgotten."""
+    from trailgate.ledger import erasure
+    from trailgate.ledger.errors import LedgerUnavailableError
+
+    with SqliteStore(trail, key) as store:
+        found = erasure.plan(store, BOB)
+
+        def full(*_):
+            raise LedgerUnavailableError("database or disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "_write", full)
+            with pytest.raises(LedgerUnavailableError):
+                erasure.carry_out(store, found, trails.examples.NOW)
+        assert erasure.plan(store, BOB) == found
+    assert verified(address, key) == "ok"
+    run("erase", BOB, address, secret, "--yes")
+    assert verified(address, key) == "ok"
