@@ -110,18 +110,6 @@ class Writer(Protocol):
         """Create an object and return it as stored; ``AlreadyExistsError``."""
         ...
 
-    async def merge(
-        self,
-        resource: Resource,
-        name: str,
-        patch: Mapping[str, Any],
-        namespace: str | None = None,
-        *,
-        subresource: str = "",
-    ) -> Object:
-        """Apply a JSON merge patch (RFC 7396) and return the object."""
-        ...
-
     async def delete(
         self,
         resource: Resource,

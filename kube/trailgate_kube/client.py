@@ -27,7 +27,6 @@ from trailgate_kube.resources import Resource
 _CONNECT_SECONDS = 3.0
 _REQUEST_SECONDS = 10.0
 _WATCH_GRACE_SECONDS = 15.0
-_MERGE_PATCH = "application/merge-patch+json"
 _JSON = "application/json"
 
 
@@ -38,7 +37,6 @@ class _Call:
     data: bytes | None
     query: Mapping[str, str] | None
     seconds: float
-    content_type: str
 
 
 class KubeClient:
@@ -114,19 +112,6 @@ class KubeClient:
         """See ``Writer.create``."""
         return await self.raw("POST", resource.path(namespace), body, seconds=seconds)
 
-    async def merge(
-        self,
-        resource: Resource,
-        name: str,
-        patch: Mapping[str, Any],
-        namespace: str | None = None,
-        *,
-        subresource: str = "",
-    ) -> Object:
-        """See ``Writer.merge``."""
-        path = resource.path(namespace, name, subresource)
-        return await self.raw("PATCH", path, patch, content_type=_MERGE_PATCH)
-
     async def delete(
         self,
         resource: Resource,
@@ -162,7 +147,7 @@ class KubeClient:
         }
         path = resource.path(namespace)
         what = f"watch {path}"
-        call = _Call("GET", path, None, query, seconds + _WATCH_GRACE_SECONDS, _JSON)
+        call = _Call("GET", path, None, query, seconds + _WATCH_GRACE_SECONDS)
         try:
             async with self._accepted(call) as response:
                 if not response.ok:
@@ -183,7 +168,6 @@ class KubeClient:
         *,
         query: Mapping[str, str] | None = None,
         seconds: float | None = None,
-        content_type: str = _JSON,
     ) -> Object:
         """One request, decoded."""
         call = _Call(
@@ -192,7 +176,6 @@ class KubeClient:
             None if body is None else orjson.dumps(body),
             query,
             self._seconds if seconds is None else seconds,
-            content_type,
         )
         what = f"{call.method} {call.path}"
         try:
@@ -229,7 +212,7 @@ class KubeClient:
         connection = self._connection
         headers = {"Accept": _JSON, **await connection.authorization()}
         if call.data is not None:
-            headers["Content-Type"] = call.content_type
+            headers["Content-Type"] = _JSON
         async with connection.session.request(
             call.method,
             connection.host + call.path,

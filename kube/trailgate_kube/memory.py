@@ -1,7 +1,8 @@
 """The twin of an API server, in memory: the behaviour that our code relies on, no more.
 
 Held to the real one by tests/kube/test_contract.py. Beyond it, tests can make it
-fail (``fail``), fill a quota (``limits``) and forget history (``compact``).
+fail (``fail``), fill a quota (``limits``), change objects (``change``) and forget history
+(``compact``).
 """
 
 from __future__ import annotations
@@ -123,29 +124,21 @@ class MemoryKube:
             raise after
         return copy.deepcopy(stored)
 
-    async def merge(
+    async def change(
         self,
         resource: Resource,
         name: str,
-        patch: Mapping[str, Any],
+        changes: Mapping[str, Any],
         namespace: str | None = None,
-        *,
-        subresource: str = "",
-    ) -> Object:
-        """See ``Writer.merge``."""
-        after = self._maybe_fail("merge")
+    ) -> None:
+        """Set these fields of an object (None removes one), as somebody else would."""
         stored = self._stored(resource, name, namespace)
-        if subresource:
-            patch = {subresource: patch.get(subresource)}
-        changed = _merged(stored, patch)
+        changed = copy.deepcopy(stored | dict(changes))
+        changed = {field: value for field, value in changed.items() if value is not None}
         if changed.get("spec") != stored.get("spec"):
             changed["metadata"]["generation"] += 1
         if changed != stored:
-            key = (resource.plural, namespace or "", name)
-            await self._store(EventType.MODIFIED, key, changed)
-        if after is not None:
-            raise after
-        return copy.deepcopy(changed)
+            await self._store(EventType.MODIFIED, (resource.plural, namespace or "", name), changed)
 
     async def delete(
         self,
@@ -243,16 +236,3 @@ class MemoryKube:
         self._log.append(_Logged(self._version, key[0], key[1], event))
         async with self._changed:
             self._changed.notify_all()
-
-
-def _merged(target: Any, patch: Any) -> Any:
-    """RFC 7396."""
-    if not isinstance(patch, Mapping):
-        return copy.deepcopy(patch)
-    result = copy.deepcopy(dict(target)) if isinstance(target, Mapping) else {}
-    for name, value in patch.items():
-        if value is None:
-            result.pop(name, None)
-        else:
-            result[name] = _merged(result.get(name), value)
-    return result

@@ -30,8 +30,8 @@ OnChange = Callable[[Mapping[str, Object]], None]
 class Mirror:
     """The objects of one kind (in one namespace, or everywhere), by ``namespace/name``.
 
-    ``run`` never ends by itself: what goes wrong is kept in ``problem`` and tried
-    again, slower each time, while the last good state stays.
+    ``run`` never ends by itself: what goes wrong is logged and tried again, slower each
+    time, while the last good state stays.
     """
 
     def __init__(
@@ -50,8 +50,6 @@ class Mirror:
         self._version = ""
         self._synced = asyncio.Event()
         self._contact = -float("inf")
-        self.problem: KubeError | None = None
-        """The last error, None once contact is good again."""
 
     @property
     def objects(self) -> Mapping[str, Object]:
@@ -83,7 +81,6 @@ class Mirror:
             except GoneError:
                 self._version = ""
             except KubeError as error:
-                self.problem = error
                 _log.warning("%s; trying again in about %.1f s", error, backoff.next)
             # However it ended: a server that ends every watch at once must not be hammered.
             await backoff.sleep()
@@ -124,7 +121,6 @@ class Mirror:
 
     def _heard(self) -> None:
         self._contact = time.monotonic()
-        self.problem = None
 
     def _apply(self, event: Event) -> None:
         key = key_of(event.object)

@@ -9,36 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from trailgate.model.errors import TrailgateError
 from trailgate.policy.compiled import DeployPolicy
 from trailgate.policy.parse import parse_policy
 from trailgate_kube.api import Object, Reader
-from trailgate_kube.errors import KubeError
 from trailgate_kube.mirror import Mirror
 from trailgate_kube.resources import DEPLOY_POLICIES
 
 _log = logging.getLogger(__name__)
 
-OnPolicies = Callable[[tuple[DeployPolicy, ...]], None]
-
 
 class Policies:
     """The current set of policies. Run ``run()`` as a task; read ``current`` at any time."""
 
-    def __init__(
-        self,
-        reader: Reader,
-        *,
-        on_change: OnPolicies = lambda _policies: None,
-    ) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._mirror = Mirror(reader, DEPLOY_POLICIES, on_change=self._take)
-        self._on_change = on_change
         self._parsed: dict[str, tuple[str, DeployPolicy | None, str | None]] = {}
         self._current: tuple[DeployPolicy, ...] = ()
-        self.generation = 0
-        """Goes up by one whenever ``current`` changes."""
 
     @property
     def current(self) -> tuple[DeployPolicy, ...]:
@@ -49,11 +38,6 @@ class Policies:
     def problems(self) -> Mapping[str, str]:
         """Name of each policy whose present form can't be read, and why."""
         return {name: problem for name, (_, _, problem) in self._parsed.items() if problem}
-
-    @property
-    def problem(self) -> KubeError | None:
-        """What keeps us from the API server just now."""
-        return self._mirror.problem
 
     @property
     def silence(self) -> float:
@@ -74,12 +58,9 @@ class Policies:
 
     def _take(self, objects: Mapping[str, Object]) -> None:
         self._parsed = {name: self._parse(name, item) for name, item in sorted(objects.items())}
-        current = tuple(policy for _, policy, _ in self._parsed.values() if policy is not None)
-        if current == self._current:
-            return
-        self._current = current
-        self.generation += 1
-        self._on_change(current)
+        self._current = tuple(
+            policy for _, policy, _ in self._parsed.values() if policy is not None
+        )
 
     def _parse(self, name: str, item: Object) -> tuple[str, DeployPolicy | None, str | None]:
         metadata = item.get("metadata", {})

@@ -30,13 +30,12 @@ class Resource:
         """``apps/v1``; for the core group just ``v1``."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
-    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    def path(self, namespace: str | None, name: str = "") -> str:
         """Return the URL path of the collection, or of one object in it."""
         parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", namespace]
-        parts.append(self.plural)
-        parts += [part for part in (name, subresource) if part]
+        parts += [self.plural, name] if name else [self.plural]
         return "/" + "/".join(quote(part, safe="") for part in parts)
 
 

@@ -33,7 +33,6 @@ from trailgate_kube.resources import ADMISSIONS
 _WRITE_SECONDS = 2.0
 _PAGE = 50
 """Admissions in one page: each may be 1.5 MB, usually it is 2 kB."""
-_WATCH_SECONDS = 120.0
 _QUOTA_FULL = "exceeded quota"
 _QUOTA_UNKNOWN = "status unknown for quota"
 
