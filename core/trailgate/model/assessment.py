@@ -25,7 +25,7 @@ class ChangeClass(StrEnum):
     MIRROR = "mirror"
     """A kubelet's mirror of a static pod: allowed, recorded."""
     SCALE = "scale"
-    """More replicas of an unchanged template: allowed, recorded coalesced."""
+    """More replicas of an unchanged template: allowed, and each one recorded."""
 
 
 @dataclass(frozen=True, slots=True)
