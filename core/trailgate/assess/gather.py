@@ -34,6 +34,16 @@ from trailgate.oci.registry import Registry
 _MIB = 1024 * 1024
 _OVERHEAD = 1024
 
+# By name, not "all kinds": a fifth kind must not make everything short-lived unasked.
+_COMPLETE = frozenset(
+    {
+        StatementKind.SIGNATURE,
+        StatementKind.PROVENANCE,
+        StatementKind.TESTS,
+        StatementKind.CHANGE,
+    }
+)
+
 _Content = tuple[str, str, str]
 """Registry, repository, digest."""
 _Facts = tuple[str, str, str, tuple[str, ...]]
@@ -45,13 +55,15 @@ class Freshness:
     """Seconds from the fetch for which facts are taken as fresh.
 
     ``complete`` is the maximum age of negative evidence: for so long can an image
-    with all four statements go on without a fifth being seen.
+    with all four statements go on without a fifth being seen. An image of which a policy
+    asks less, and which has less, stays ``partial``: what is missing may be there next,
+    and the policy that will ask for it too. Such images are asked for every 30 seconds.
     """
 
     absent: float = 15.0
     """Nothing verified, or something could not be read: likely to be signed next."""
     partial: float = 30.0
-    """Something verified, not all four kinds of statement."""
+    """Something verified, not all four kinds of statement, whatever the policy asks for."""
     complete: float = 300.0
     """Signature, provenance, tests and change record verified."""
 
@@ -224,7 +236,7 @@ class RegistryEvidence:
         if unread or not evidence.statements:
             return self._freshness.absent
         kinds = {statement.kind for statement in evidence.statements}
-        return self._freshness.complete if kinds == set(StatementKind) else self._freshness.partial
+        return self._freshness.complete if kinds >= _COMPLETE else self._freshness.partial
 
     def _absent(self, image: ImageReference, key: _Facts) -> Evidence:
         """Keep for a moment that the registry has no such image."""

@@ -9,6 +9,7 @@ import pytest
 
 from tests.core.assess.world import HOST, KINDS, Clock, World, key
 from tests.core.oci.support import Place, client_for, push_image
+from trailgate.assess import gather
 from trailgate.assess.evidence_source import WarmSource
 from trailgate.assess.gather import Bounds, Freshness, RegistryEvidence
 from trailgate.model.digest import Digest
@@ -129,6 +130,15 @@ async def test_facts_are_fresh_for_as_long_as_is_written(world, clock, make, sai
     assert source.peek(image, BUILD) is None
     assert "signature" in await kinds(source, image)
     assert world.calls > calls
+
+
+async def test_a_fifth_kind_would_make_nothing_short_lived(world, clock, make, monkeypatch):
+    monkeypatch.setattr(gather, "StatementKind", [*StatementKind, "sbom"])
+    source = make()
+    image = await world.image("web", *KINDS)
+    first = await source.gather(image, BUILD)
+    clock.now += 299
+    assert source.peek(image, BUILD) is first
 
 
 async def test_other_keys_get_no_older_content_than_a_moment(world, clock, make):
