@@ -18,7 +18,7 @@ has signed are interpreted. Nothing raises, whatever the artifact holds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from trailgate.evidence import (
@@ -77,7 +77,15 @@ def verify(attached: Attached, keys: Sequence[PublicKey]) -> Evidence:
         statements=tuple(item for item in outcomes if isinstance(item, Statement)),
         rejected=tuple(item for item in outcomes if isinstance(item, Rejected)),
         platforms=attached.platforms,
+        unread=(*attached.unread, *_unforeseen(outcomes)),
     )
+
+
+def _unforeseen(outcomes: Iterable[Statement | Rejected]) -> Iterator[str]:
+    """Name what our own code failed on: what it says is as unknown as if it weren't fetched."""
+    for item in outcomes:
+        if isinstance(item, Rejected) and item.reason is Reason.INTERNAL:
+            yield f"{item.digest}: {item.detail}"
 
 
 def _outcome(artifact: Artifact, image: Digest, keys: Sequence[PublicKey]) -> Statement | Rejected:

@@ -36,3 +36,5 @@ class Attached:
     """Platform manifests, where the digest names an index."""
     skipped: tuple[str, ...] = ()
     """For a person: what was there and was not taken (too large, too many, not hashing)."""
+    unread: tuple[str, ...] = ()
+    """Those of ``skipped`` that may hold something about this image: nobody knows what."""

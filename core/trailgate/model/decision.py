@@ -80,6 +80,8 @@ class Finding:
     """With ``SignatureMissing``: what the tag names now, when it has moved."""
     retryable: bool = False
     """Could not be determined, though the code is usually a definite no."""
+    permanent: bool = False
+    """Trying again won't help, though with this code it usually may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,5 +131,6 @@ class Decision:
     def retryable(self) -> bool:
         """Whether every denying finding is of the kind that a retry may cure."""
         return bool(self.denying) and all(
-            finding.retryable or finding.reason in RETRYABLE for finding in self.denying
+            not finding.permanent and (finding.retryable or finding.reason in RETRYABLE)
+            for finding in self.denying
         )

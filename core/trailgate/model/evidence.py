@@ -282,6 +282,9 @@ class Evidence:
     rejected: tuple[Rejected, ...] = ()
     platforms: tuple[Digest, ...] = ()
     """The platform manifests, where the digest names an index."""
+    unread: tuple[str, ...] = ()
+    """For a person: what lies beside the image and could not be read. While there is any,
+    nobody knows that a failed test or a withdrawn approval is not in it."""
 
     def of_kind(self, kind: StatementKind) -> tuple[Statement, ...]:
         """Return the verified statements of one kind, in the order found."""

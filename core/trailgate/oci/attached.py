@@ -47,7 +47,8 @@ async def fetch_attached(
 
     Raises ``NotFoundError`` where the image itself isn't there, and any other
     ``OciError`` where it can't be known what is. An attachment that is there but
-    too large, not hashing or not readable is told in ``skipped``.
+    too large, not hashing, not readable or one too many is told in ``skipped``, and in
+    ``unread`` too: it may be the one that speaks against the image.
     """
     bare = image.with_digest(_digest(image))
     search = _Search(registry, bare, limits)
@@ -62,6 +63,7 @@ async def fetch_attached(
         artifacts=(*bundles.result(), *signatures.result(), *attestations.result()),
         platforms=platforms(manifest.result()),
         skipped=tuple(search.skipped),
+        unread=tuple(search.unread),
     )
 
 
@@ -96,15 +98,18 @@ class _Search:
     image: ImageReference
     limits: Limits
     skipped: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     taken: int = 0
     """Bytes of blobs, as their descriptors announce them."""
+    bundled: set[tuple[Digest, int]] = field(default_factory=set)
+    """Digest and size of each bundle: one that several manifests carry is read once."""
 
     async def bundles(self) -> tuple[Artifact, ...]:
         """Fetch all Sigstore bundles."""
         try:
             listed = await discover(self.registry, self.image)
         except _UNUSABLE as error:
-            self.skipped.append(f"list of referrers: {error}")
+            self._miss(f"list of referrers: {error}")
             return ()
         likely = sorted(
             {entry.digest: entry for entry in listed}.values(),
@@ -121,7 +126,7 @@ class _Search:
         except NotFoundError:
             return ()
         except _UNUSABLE as error:
-            self.skipped.append(f"{tag.tag}: {error}")
+            self._miss(f"{tag.tag}: {error}")
             return ()
         layers = [layer for layer in manifest.layers if layer.media_type == media_type]
         chosen = self._at_most(layers, f"layers of {suffix}")
@@ -134,7 +139,7 @@ class _Search:
         try:
             manifest = await self.registry.manifest(self.image.with_digest(entry.digest))
         except _UNUSABLE as error:
-            self.skipped.append(f"referrer {entry.digest}: {error}")
+            self._miss(f"referrer {entry.digest}: {error}")
             return None
         if len(manifest.layers) != 1 or not manifest.layers[0].media_type.startswith(
             media.BUNDLE_PREFIX
@@ -143,26 +148,34 @@ class _Search:
         if manifest.subject not in (None, self.image.digest):
             self.skipped.append(f"referrer {entry.digest}: its subject is another image")
             return None
-        return await self._artifact(EvidenceFormat.BUNDLE, manifest.layers[0])
+        layer = manifest.layers[0]
+        if (layer.digest, layer.size) in self.bundled:
+            return None
+        self.bundled.add((layer.digest, layer.size))
+        return await self._artifact(EvidenceFormat.BUNDLE, layer)
 
     async def _artifact(self, form: EvidenceFormat, layer: Descriptor) -> Artifact | None:
         bound = min(self.limits.blob, self.limits.artifacts - self.taken)
         if layer.size > bound:
-            self.skipped.append(f"{layer.digest}: {layer.size} bytes, at most {bound} are read")
+            self._miss(f"{layer.digest}: {layer.size} bytes, at most {bound} are read")
             return None
         self.taken += layer.size
         try:
             content = await self.registry.blob(self.image, layer.digest, layer.size)
         except _UNUSABLE as error:
-            self.skipped.append(f"{layer.digest}: {error}")
+            self._miss(f"{layer.digest}: {error}")
             return None
         return Artifact(form, layer.media_type, content, layer.digest, layer.annotations)
 
     def _at_most(self, entries: Sequence[Descriptor], what: str) -> Sequence[Descriptor]:
         bound = self.limits.referrers
         if len(entries) > bound:
-            self.skipped.append(f"{len(entries) - bound} {what}: at most {bound} are read")
+            self._miss(f"{len(entries) - bound} of {len(entries)} {what}: at most {bound} are read")
         return entries[:bound]
+
+    def _miss(self, what: str) -> None:
+        self.skipped.append(what)
+        self.unread.append(what)
 
 
 async def _together(*waiting: Coroutine[None, None, _T]) -> tuple[_T, ...]:

@@ -16,8 +16,9 @@ class Limits:
     blob: int = 8 * MIB
     artifacts: int = 32 * MIB
     """All attached blobs of one image together."""
-    referrers: int = 64
-    """Attached manifests (or signatures in one legacy manifest) that are looked at."""
+    referrers: int = 256
+    """Attached manifests (or signatures in one legacy manifest) that are looked at: as many
+    as a list may have."""
     entries: int = 256
     """Of an index, or of a list of referrers over all its pages."""
     pages: int = 16

@@ -19,7 +19,7 @@ from trailgate.model.evidence import Evidence, Gathered, Statement, Unavailable,
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import Reason
 from trailgate.model.review import Reviewed
-from trailgate.policy import caller, thirdparty
+from trailgate.policy import caller, thirdparty, unread
 from trailgate.policy.compiled import DeployPolicy, Rule
 from trailgate.policy.failure import Failure, listed
 from trailgate.policy.image import Examination, examine, examine_inherited, required
@@ -223,7 +223,9 @@ def _by_digest(subject: _Subject, rule: Rule) -> Examination:
 def _on_evidence(subject: _Subject, rule: Rule, evidence: Evidence) -> Examination:
     if subject.inherited:
         return examine_inherited(rule, evidence, subject.question)
-    return examine(rule, evidence, subject.question)
+    result = examine(rule, evidence, subject.question)
+    unread.hold(result, evidence)
+    return result
 
 
 def _uncovered(policy: DeployPolicy, image: ImageReference, listing: thirdparty.Listing) -> Failure:
@@ -262,6 +264,7 @@ def _finding(
         check=failure.check,
         mode=policy.mode,
         moved_to=failure.moved_to,
+        permanent=failure.permanent,
     )
 
 

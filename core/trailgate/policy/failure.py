@@ -22,6 +22,8 @@ class Failure:
     expected: str
     check: Check | None = None
     moved_to: Digest | None = None
+    permanent: bool = False
+    """Asking again finds the same, though with this reason it usually may not."""
 
 
 def listed(items: Iterable[str]) -> str:

@@ -436,9 +436,17 @@ def test_what_was_not_foreseen_becomes_a_rejection(monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(module.statement, "read", fail)
-    found = only(check(artifact(sign.signature(IMAGE, KEY, EvidenceFormat.BUNDLE))))
-    assert reason(found) is Reason.INTERNAL
-    assert "MemoryError" in found.detail
+    found = check(artifact(sign.signature(IMAGE, KEY, EvidenceFormat.BUNDLE)))
+    assert reason(only(found)) is Reason.INTERNAL
+    assert len(found.unread) == 1
+    assert "MemoryError" in found.unread[0]
+
+
+def test_what_was_not_fetched_stays_unread():
+    signed = artifact(sign.signature(IMAGE, KEY, EvidenceFormat.BUNDLE))
+    attached = Attached(IMAGE, (signed,), skipped=("a", "b"), unread=("b",))
+    assert module.verify(attached, (KEY.public,)).unread == ("b",)
+    assert check(signed).unread == ()
 
 
 def test_an_image_without_a_digest_is_a_mistake_of_the_caller():

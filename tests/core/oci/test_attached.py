@@ -211,7 +211,8 @@ async def test_too_many_referrers_bundles_come_first_and_the_rest_is_told() -> N
     twin.asked.clear()
     attached = await fetch_attached(place.registry, image, Limits(referrers=4))
     assert _contents(attached) == [b"bundle"]
-    assert attached.skipped == ("3 referrers: at most 4 are read",)
+    assert attached.skipped == ("3 of 7 referrers: at most 4 are read",)
+    assert attached.unread == attached.skipped
     assert sum(method == "manifest" for method, _ in twin.asked) == 4 + 4  # image and three tags
 
 
@@ -221,7 +222,8 @@ async def test_too_many_signatures_are_told() -> None:
     await _legacy(place, image, ".sig", media.SIMPLE_SIGNING, [b"%d" % n for n in range(5)])
     attached = await fetch_attached(place.registry, image, Limits(referrers=3))
     assert _contents(attached) == [b"0", b"1", b"2"]
-    assert attached.skipped == ("2 layers of .sig: at most 3 are read",)
+    assert attached.skipped == ("2 of 5 layers of .sig: at most 3 are read",)
+    assert attached.unread == attached.skipped
 
 
 async def _legacy(
@@ -262,6 +264,7 @@ async def test_all_blobs_together_are_bounded() -> None:
     assert len(attached.artifacts) == 2
     assert len(attached.skipped) == 2
     assert "at most 20 are read" in attached.skipped[0]
+    assert attached.unread == attached.skipped
 
 
 async def test_the_default_limits() -> None:
@@ -269,7 +272,7 @@ async def test_the_default_limits() -> None:
     assert (limits.manifest, limits.blob, limits.referrers, limits.entries) == (
         4 * MIB,
         8 * MIB,
-        64,
+        256,
         256,
     )
 
@@ -282,6 +285,55 @@ async def test_a_corrupt_blob_is_told() -> None:
     attached = await fetch_attached(place.registry, image)
     assert attached.artifacts == ()
     assert str(Digest.of(b"bundle")) in attached.skipped[0]
+    assert attached.unread == attached.skipped
+
+
+async def test_a_flood_of_junk_hides_nothing() -> None:
+    """64 junk bundles were once enough to leave a failed test result unread."""
+    place, _ = _place(referrers=True)
+    image = await push_image(place)
+    for n in range(100):
+        await place.registry.attach(image, b"junk%d" % n, SLSA)
+    await place.registry.attach(image, b"failed", SLSA)
+    attached = await fetch_attached(place.registry, image)
+    assert b"failed" in _contents(attached)
+    assert (len(attached.artifacts), attached.unread) == (101, ())
+
+
+async def test_more_than_can_be_listed_is_told_as_unread() -> None:
+    place, _ = _place()
+    image = await push_image(place)
+    entries = [await _store(place, b"%d" % n) for n in range(5)]
+    await _list(place, image, *entries)
+    attached = await fetch_attached(place.registry, image, Limits(referrers=2))
+    assert len(attached.artifacts) == 2
+    assert attached.unread == ("3 of 5 referrers: at most 2 are read",)
+
+
+async def test_one_bundle_in_many_manifests_is_read_once() -> None:
+    place, twin = _place(referrers=True)
+    image = await push_image(place)
+    for kind in (None, "a", "b", "c"):
+        await _store(place, b"bundle", subject=image, artifact_type=kind)
+    attached = await fetch_attached(place.registry, image)
+    assert _contents(attached) == [b"bundle"]
+    assert sum(method == "blob" for method, _ in twin.asked) == 1
+
+
+async def test_a_copy_with_a_wrong_size_does_not_hide_the_bundle() -> None:
+    place, _ = _place(referrers=True)
+    image = await push_image(place)
+    blob = await place.registry.push_blob(image, b"bundle")
+    subject = (await place.registry.manifest(image)).descriptor
+    for size in (3, 6):
+        content = documents.image_manifest(
+            config=EMPTY, layers=[Descriptor(media.BUNDLE, blob, size)], subject=subject
+        )
+        target = place.image(digest=Digest.of(content))
+        await place.registry.push_manifest(target, content, media.OCI_MANIFEST)
+    attached = await fetch_attached(place.registry, image)
+    assert _contents(attached) == [b"bundle"]
+    assert len(attached.unread) == 1
 
 
 async def test_a_registry_that_is_down_is_no_absence() -> None:

@@ -402,6 +402,54 @@ def test_policies_cover_by_name_in_a_stable_order():
     assert [policy.name for policy in covers(policies, "shop")] == ["a", "b"]
 
 
+def test_what_was_not_read_may_be_the_failed_test():
+    """Whoever may push beside an image can keep it out by a flood, and never let it in."""
+    decision = b.verdict(replace(b.evidence(), unread=("3 of 259 referrers", "and another")))
+    assert b.reasons(decision) == ["EvidenceUnavailable"]
+    (finding,) = decision.findings
+    assert finding.got == "attachments that were not read: 3 of 259 referrers (and 1 more)"
+    assert not decision.retryable
+    for check in (Check.REVIEW, Check.DEPLOYMENT_APPROVAL, Check.TESTS):
+        assert decision.checks[check] is CheckResult.UNDETERMINED
+    for check in (Check.SIGNATURE, Check.PROVENANCE):
+        assert decision.checks[check] is CheckResult.MET
+
+
+@pytest.mark.parametrize("asked", ["review", "deploymentApproval", "tests"])
+def test_each_requirement_that_can_be_refuted_asks_for_all(asked):
+    parts = dict.fromkeys(("review", "deploymentApproval", "tests"))
+    one = b.policy(rules=[b.rule(**parts | {asked: b.rule()[asked]})])
+    assert b.verdict(policies=[one]).allowed
+    decision = b.verdict(replace(b.evidence(), unread=("x",)), policies=[one])
+    assert b.reasons(decision) == ["EvidenceUnavailable"]
+
+
+def test_nothing_unread_takes_a_signature_or_a_provenance_away():
+    one = b.policy(rules=[b.rule(review=None, deploymentApproval=None, tests=None)])
+    assert b.verdict(replace(b.evidence(), unread=("x",)), policies=[one]).allowed
+
+
+def test_what_is_missing_may_be_among_what_was_not_read():
+    unread = replace(b.evidence(signature=None), unread=("x",))
+    assert b.reasons(b.verdict(unread)) == ["EvidenceUnavailable", "SignatureMissing"]
+    plain = b.policy(rules=[b.rule(review=None, deploymentApproval=None, tests=None)])
+    decision = b.verdict(unread, policies=[plain])
+    assert b.reasons(decision) == ["EvidenceUnavailable", "SignatureMissing"]
+
+
+def test_pods_of_a_running_release_do_not_ask_what_was_not_read():
+    unread = replace(b.evidence(), unread=("x",))
+    assert b.verdict(unread, ask=child(inherited=INHERITED)).allowed
+    assert not b.verdict(unread, ask=child()).allowed
+
+
+def test_what_was_read_is_told_beside_what_was_not():
+    failed = b.statement(b.result(verdict=TestVerdict.FAILED))
+    decision = b.verdict(replace(b.evidence(failed), unread=("x",)))
+    assert b.reasons(decision) == ["TestsFailed", "EvidenceUnavailable"]
+    assert decision.checks[Check.TESTS] is CheckResult.NOT_MET
+
+
 def test_evidence_that_could_not_be_fetched_is_never_a_yes():
     image = ImageReference.parse(b.IMAGE)
     for gathered in (Unavailable(image, "x"), UnresolvedTag(image), Evidence(image, ())):
