@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from trailgate.ledger.form import RecordError
 from trailgate.ledger.people import Revealed, commitments, reveal
 from trailgate.ledger.store import LedgerReader
 
@@ -52,28 +51,11 @@ class Disclosures:
             self._opened[committed] = opened
         return opened
 
-    def misnamed(self) -> Iterator[tuple[str, str]]:
-        """Yield (opened id, name) of people who were opened and are filed under another name.
-
-        By that name they are found when they are seen again, or are to be erased.
-        """
-        names: dict[str, str] = {}
-        for key, content in (self._subjects or {}).items():
-            try:
-                row = orjson.loads(content)
-                names[row["salt"]] = row["person"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise RecordError(f"the row {key} of a person can't be read") from error
-        for opened in self._opened.values():
-            name = names.get(opened.salt.hex())
-            if opened.name == "id" and name is not None and name != opened.value:
-                yield opened.value, name
-
     def _of_subject(self, row: bytes) -> Mapping[str, bytes]:
+        """Give the row of the person whom a row names, if it is there."""
         assert self._subjects is not None
-        # The row names its subject by 32 hex digits; only that one is decoded.
-        return {
-            key: content
-            for key, content in self._subjects.items()
-            if key.removeprefix(_SUBJECTS).encode() in row
-        }
+        try:
+            key = f"{_SUBJECTS}{orjson.loads(row)['subject']}"
+        except (ValueError, KeyError, TypeError):
+            return {}
+        return {key: self._subjects[key]} if key in self._subjects else {}

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from trailgate.ledger.form import SCHEMA, RecordError, text_owners
 from trailgate.model.canonical import canonical
+from trailgate.model.errors import MalformedError
 
 _COMMITMENT = "hmac-sha256:"
 _SUBJECT = "subject:"
@@ -145,8 +146,10 @@ def _sealed(subject: Subject, committed: str, name: str, value: str) -> bytes:
 def reveal(rows: Mapping[str, bytes]) -> dict[str, Revealed]:
     """Open all rows that can be opened: commitment → what it opens to.
 
-    A row whose subject is gone, or that doesn't decrypt, is left out: whether that is
-    an erasure or a loss is for ``check_commitments`` to say.
+    A row whose subject is gone, that doesn't decrypt, or that holds anything but what its
+    commitment commits to, is left out: whoever can write the rows must not be able to put
+    words into the record's mouth. Whether what is left out is an erasure, a loss or a
+    forgery is for ``check_commitments`` to say.
     """
     subjects = _subjects(rows)
     found = {}
@@ -181,14 +184,19 @@ def _open(committed: str, content: bytes, subjects: Mapping[str, Subject]) -> Re
     try:
         row = orjson.loads(content)
         if "salt" in row:
-            return Revealed(row["field"], row["value"], bytes.fromhex(row["salt"]))
-        subject = subjects[row["subject"]]
-        sealed = base64.b64decode(row["sealed"])
-        plain = AESGCM(subject.key).decrypt(sealed[:_NONCE], sealed[_NONCE:], committed.encode())
-        row = orjson.loads(plain)
-        return Revealed(row["field"], row["value"], subject.salt)
-    except (InvalidTag, ValueError, KeyError, TypeError):
+            salt = bytes.fromhex(row["salt"])
+        else:
+            subject = subjects[row["subject"]]
+            salt, sealed = subject.salt, base64.b64decode(row["sealed"])
+            plain = AESGCM(subject.key).decrypt(
+                sealed[:_NONCE], sealed[_NONCE:], committed.encode()
+            )
+            row = orjson.loads(plain)
+        opened = Revealed(row["field"], row["value"], salt)
+        true = commitment(salt, opened.name, opened.value)
+    except (InvalidTag, MalformedError, ValueError, KeyError, TypeError):
         return None
+    return opened if hmac.compare_digest(true.encode(), committed.encode()) else None
 
 
 def commitments(record: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -218,11 +226,9 @@ def check_commitments(
         if committed in erased:
             detail = None if opened is None else "recorded as erased, and still disclosed"
         elif opened is None:
-            detail = "no disclosure, and no erasure entry names it"
+            detail = "no disclosure opens it, and no erasure entry names it"
         elif opened.name != name:
             detail = f"opens to a {opened.name}, expected a {name}"
-        elif not hmac.compare_digest(commitment(opened.salt, name, opened.value), committed):
-            detail = "does not open to what is disclosed"
         if detail is not None:
             problems.append(Problem(pointer, committed, detail))
     return tuple(problems)

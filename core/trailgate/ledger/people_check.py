@@ -9,11 +9,13 @@ import orjson
 
 from trailgate.ledger.disclosures import Disclosures
 from trailgate.ledger.form import SCHEMA
-from trailgate.ledger.people import check_commitments
+from trailgate.ledger.people import Revealed, check_commitments
+from trailgate.ledger.people_rows import check_rows
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.model.errors import TrailgateError
 
 _ERASURE: Final = "erasure"
+_SUBJECTS: Final = "subject:"
 _FIELDS: Final = frozenset({"id", "login", "name"})
 _NOBODY: Final = dict.fromkeys(_FIELDS)
 #: Suspects are kept until an erasure entry may have explained them; more are counted.
@@ -35,21 +37,23 @@ class PeopleCheck:
         self._erased: dict[str, int] = {}
         self._bad: list[tuple[int, str]] = []
         self._other = 0
+        self._size = 0
 
     def check(self, start: int, records: Sequence[bytes]) -> None:
         """Check the commitments of the next records, ``start`` being the first one's index."""
-        alone = self._ledger.disclosures_between(start, start + len(records))
+        self._size = start + len(records)
+        alone = self._ledger.disclosures_between(start, self._size)
         for index, content in enumerate(records, start):
             self._check(index, content, alone.get(index, {}))
 
     def problems(self) -> Iterator[tuple[int | None, str]]:
         """Yield (index, text) of what no erasure explains."""
         yield from self._bad
-        try:
-            for person, name in self._disclosures.misnamed():
-                yield None, f"the person {person} is filed under another name, {name}"
-        except TrailgateError as error:
-            yield None, f"a disclosure can't be read: {error}"
+        for index, key in self._ledger.disclosures_outside(self._size):
+            yield index, f"a disclosure stands beside no entry: {key}"
+        subjects = self._ledger.disclosures(_SUBJECTS)
+        for text in check_rows(subjects, self._ledger.every_disclosure()):
+            yield None, text
         for committed, (index, text) in self._suspects.items():
             if committed not in self._erased:
                 yield index, text
@@ -92,6 +96,7 @@ class PeopleCheck:
         ]
         rest = {"people": strangers, "texts": record["texts"]}
         opened = self._disclosures.of(index, rest, alone)
+        self._bad += ((index, text) for text in _strangers(record, alone, opened))
         problems = check_commitments(rest, opened, ())
         for problem in problems:
             text = f"{problem.pointer}: {problem.detail} ({problem.commitment})"
@@ -102,3 +107,15 @@ class PeopleCheck:
         failed = {problem.commitment for problem in problems}
         for pairs in names:
             self._good.update(pair for pair in pairs if pair[1] not in failed)
+
+
+def _strangers(
+    record: Mapping[str, Any], alone: Mapping[str, bytes], opened: Mapping[str, Revealed]
+) -> Iterator[str]:
+    """Tell of rows beside an entry that are not its own texts, or do not open to them."""
+    own = set(record["texts"])
+    for key in alone:
+        if key not in own:
+            yield f"a disclosure beside the entry is of none of its own texts: {key}"
+        elif key not in opened:
+            yield f"/texts: does not open to what is disclosed ({key})"

@@ -149,6 +149,18 @@ class SqliteReader:
         rows = self._all("read_disclosures", prefix, end)
         return {_text(key): _blob(content) for key, content in rows}
 
+    def every_disclosure(self) -> Iterator[tuple[str, bytes]]:
+        """Yield all shared disclosure rows in the order of their keys, few at a time."""
+        after = ""
+        while rows := self._all("read_disclosures_after", after, _CHUNK):
+            yield from ((_text(key), _blob(content)) for key, content in rows)
+            after = rows[-1][0]
+
+    def disclosures_outside(self, stop: int) -> list[tuple[int, str]]:
+        """Return (index, key) of rows that stand beside no entry from 0 to ``stop``."""
+        rows = self._all("read_strays", stop)
+        return [(_number(index), _text(key)) for index, key in rows]
+
     def disclosure(self, key: str) -> bytes | None:
         """Return one shared disclosure row; None where there is none."""
         row = self._one("read_disclosure", key)

@@ -74,6 +74,12 @@ SELECT content FROM disclosure WHERE key = ?;
 -- name: read_disclosures
 SELECT key, content FROM disclosure WHERE key >= ? AND key < ? ORDER BY key;
 
+-- name: read_disclosures_after
+SELECT key, content FROM disclosure WHERE key > ? ORDER BY key LIMIT ?;
+
+-- name: read_strays
+SELECT idx, key FROM entry_disclosure WHERE idx < 0 OR idx >= ? ORDER BY idx, key;
+
 -- name: find_disclosure
 SELECT 1 FROM disclosure WHERE key = ? UNION ALL SELECT 1 FROM entry_disclosure WHERE key = ?;
 

@@ -123,7 +123,7 @@ def test_a_commitment_without_disclosure_is_a_problem(log):
     for key in [key for key in log.rows if key.startswith("hmac-")]:
         kept = dict(log.rows)
         del log.rows[key]
-        assert log.problems() == ["no disclosure, and no erasure entry names it"]
+        assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
         log.rows = kept
 
 
@@ -202,18 +202,37 @@ def _tamper(log: Log, name: str, value: str) -> None:
 
 def test_a_rewritten_name_does_not_verify(log):
     _tamper(log, "login", "mallory")
-    assert log.problems() == ["does not open to what is disclosed"]
+    assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
 
 
 def test_a_value_moved_to_another_field_does_not_verify(log):
     _tamper(log, "name", "bob")
-    assert log.problems() == ["opens to a name, expected a login"]
+    assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
 
 
 def test_a_rewritten_text_does_not_verify(log):
     key = next(k for k, c in log.rows.items() if b"PAY-1234" in c)
     log.rows[key] = log.rows[key].replace(b"PAY-1234", b"PAY-9999")
-    assert log.problems() == ["does not open to what is disclosed"]
+    assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
+
+
+def test_a_row_that_does_not_open_to_its_commitment_reveals_nothing(log):
+    subject = next(s for s in people._subjects(log.rows).values() if s.person == "github:1002")
+    committed = people.commitment(subject.salt, "login", "bob")
+    honest = {"field": "login", "value": "bob", "salt": subject.salt.hex()}
+    forgeries = (
+        {"value": "mallory"}, {"salt": "00" * 32}, {"field": "name"}, {"value": 1}, {"field": []},
+    )  # fmt: skip
+    assert people.reveal({committed: json.dumps(honest).encode()})[committed].value == "bob"
+    for forged in forgeries:
+        assert people.reveal({committed: json.dumps(honest | forged).encode()}) == {}
+    assert people.reveal({"hmac-sha256:ä": json.dumps(honest).encode()}) == {}
+
+
+def test_a_commitment_of_another_field_is_a_problem(log):
+    record = log.records[0]
+    record["people"][0]["login"] = record["people"][0]["id"]
+    assert "opens to a id, expected a login" in log.problems()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +242,7 @@ def test_a_rewritten_text_does_not_verify(log):
 def test_a_spoiled_row_is_a_problem_not_a_crash(log, content):
     key = next(k for k in log.rows if k.startswith("hmac-"))
     log.rows[key] = content
-    assert log.problems() == ["no disclosure, and no erasure entry names it"]
+    assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
 
 
 def test_a_row_under_another_commitment_does_not_open(log):
@@ -232,7 +251,7 @@ def test_a_row_under_another_commitment_does_not_open(log):
         people.commitment(subject.salt, f, v) for f, v in (("login", "bob"), ("name", "Bob Berg"))
     )
     log.rows[bob] = log.rows[name]
-    assert log.problems() == ["no disclosure, and no erasure entry names it"]
+    assert log.problems() == ["no disclosure opens it, and no erasure entry names it"]
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"person":"p","salt":"x","key":""}'])

@@ -10,10 +10,15 @@ import pytest
 from tests.core.ledger import trails
 from trailgate.ledger import people, sqlite
 from trailgate.ledger import record as rec
+from trailgate.ledger.disclosures import Disclosures
 from trailgate.ledger.errors import LedgerCorruptError
+from trailgate.ledger.index import Index
+from trailgate.ledger.people import Subject
+from trailgate.ledger.query import Question
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.store import Entry
+from trailgate.ledger.summary import summary
 from trailgate.ledger.verify import MAX_PROBLEMS, Outside, verify
 from trailgate.ledger.walk import CHUNK, Walk, chunks
 from trailgate.tlog.checkpoint import Checkpoint
@@ -340,7 +345,7 @@ def test_a_person_who_vanished_without_an_erasure_is_a_problem(trail, key):
     found = run(trail, key)
     assert not found.holds
     assert found.problems[0].index == 1
-    assert "no disclosure, and no erasure entry names it" in found.problems[0].what
+    assert "no disclosure opens it, and no erasure entry names it" in found.problems[0].what
     assert len(found.problems) == len(emptied)
 
 
@@ -385,9 +390,102 @@ def test_a_wrong_salt_is_told_of_every_entry(trail, key):
                 "UPDATE disclosure SET content = ? WHERE key = ?", (json.dumps(row).encode(), name)
             )
     intruder.close()
-    told = [p for p in run(trail, key).problems if "/people/0/id" in p.what]
-    assert [problem.index for problem in told] == [0, 1, 2, 3, 4, 5]
-    assert all("does not open to what is disclosed" in problem.what for problem in told)
+    told = [p.what for p in run(trail, key).problems]
+    with SqliteReader(trail) as reader:
+        for committed in reader.disclosures("hmac-sha256:"):
+            assert f"does not open to what is disclosed ({committed})" in told
+
+
+def forged(path, index, place, **other):
+    """Open a commitment of the record's people to other words: (commitment, row)."""
+    with SqliteReader(path) as reader:
+        record = json.loads(next(reader.records(index, index + 1)))
+        committed = record["people"][place]["id"]
+        opened = Disclosures(reader).open(committed)
+    row = {"field": opened.name, "value": opened.value, "salt": opened.salt.hex()}
+    return committed, json.dumps(row | other).encode()
+
+
+def approvers(path, index):
+    with SqliteReader(path) as reader, Index(reader) as tables:
+        found = Question(reader, tables).read(index)
+    return summary(found).values["approvers"]
+
+
+def put(path, statement, *values):
+    with sqlite3.connect(path) as intruder:
+        intruder.execute(statement, values)
+    intruder.close()
+
+
+_BESIDE = "INSERT INTO entry_disclosure (idx, key, content) VALUES (?, ?, ?)"
+_SHARED = "UPDATE disclosure SET content = ? WHERE key = ?"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"value": "github:666", "salt": "00" * 32},
+        {"value": "github:666"},
+        {},  # even the truth: nobody's name stands beside an entry
+    ],
+)
+def test_nobody_approved_by_a_row_beside_the_entry(trail, key, other):
+    honest = approvers(trail, 2)
+    assert honest == ["bob (github:1002)"]
+    for place in range(2):
+        committed, row = forged(trail, 2, place, **other)
+        put(trail, _BESIDE, 2, committed, row)
+    assert approvers(trail, 2) == honest
+    found = run(trail, key)
+    assert [problem.index for problem in found.problems] == [2, 2]
+    assert "of none of its own texts" in found.problems[0].what
+
+
+def test_nobody_approved_by_a_shared_row(trail, key):
+    committed, row = forged(trail, 2, 1, value="github:666")
+    put(trail, _SHARED, row, committed)
+    # An honest row beside the first entry that shows them does not make up for it.
+    put(trail, _BESIDE, 1, *forged_back(row, committed))
+    assert "666" not in str(approvers(trail, 2))
+    told = [problem.what for problem in run(trail, key).problems]
+    assert f"does not open to what is disclosed ({committed})" in told
+
+
+def forged_back(row, committed):
+    return committed, json.dumps(json.loads(row) | {"value": "github:1002"}).encode()
+
+
+def test_a_row_in_clear_that_would_outlive_an_erasure_is_a_problem(trail, key):
+    committed, row = forged(trail, 2, 1)
+    put(trail, _SHARED, row, committed)
+    assert f"stands in clear ({committed})" in first(trail, key).what
+
+
+@pytest.mark.parametrize("index", [-1, 6, 1000])
+def test_a_row_beside_no_entry_is_a_problem(trail, key, index):
+    put(trail, _BESIDE, index, *forged(trail, 2, 1))
+    assert "stands beside no entry" in first(trail, key).what
+
+
+@pytest.mark.parametrize(
+    ("person", "what"),
+    [
+        ("github:1002", "the person github:1002 has 2 rows"),
+        ("github:7777", "of a person whom nothing names"),
+    ],
+)
+def test_a_person_s_row_too_many_is_a_problem(trail, key, person, what):
+    put(trail, "INSERT INTO disclosure (key, content) VALUES (?, ?)", *Subject.mint(person).row)
+    assert any(what in problem.what for problem in run(trail, key).problems)
+
+
+@pytest.mark.parametrize("short", [{"salt": ""}, {"key": "00"}, {"person": 7}])
+def test_a_person_s_row_of_another_form_is_a_problem(trail, key, short):
+    row_key, content = Subject.mint("github:7").row
+    row = json.dumps(json.loads(content) | short).encode()
+    put(trail, "INSERT INTO disclosure (key, content) VALUES (?, ?)", row_key, row)
+    assert "can't be read" in first(trail, key).what
 
 
 @pytest.mark.parametrize("record", [b"{", b"[]", b"null", b"\xff", b'"x"'])
