@@ -55,16 +55,15 @@ class _Predicate(msgspec.Struct, rename="camel"):
 def read(predicate: Mapping[str, Any], commits: frozenset[str]) -> TestResult:
     """Read the predicate; ``commits`` are the ``gitCommit`` subjects of the statement.
 
-    Raises ``RefusedError`` (``Malformed``), also where it contradicts itself: a
-    verdict that its own numbers deny, or more than one commit.
+    A verdict that its own numbers deny becomes FAILED: a refusal would leave another
+    result of the same run to speak alone. Raises ``RefusedError`` (``Malformed``), also
+    for more than one commit.
     """
     value = convert(predicate, _Predicate, "a test result")
     extension = value.extension
     run, failed = _numbers(value)
-    if value.result is TestVerdict.PASSED and failed:
-        raise malformed(f"got a test result that says PASSED with {failed} tests failed")
     return TestResult(
-        verdict=value.result,
+        verdict=TestVerdict.FAILED if failed else value.result,
         commit=_commit(value, commits),
         repository=_repository(extension.repository) if extension else None,
         run=run,

@@ -103,7 +103,7 @@ class Roster:
         return [
             {
                 "id": person.id,
-                "issuer": _issuer(person.id),
+                "issuer": person.issuer or Null(Absence.NOT_STATED),
                 "login": person.login or Null(Absence.NOT_STATED),
                 "name": person.name or Null(Absence.NOT_STATED),
                 "bot": person.bot,
@@ -114,11 +114,6 @@ class Roster:
     def texts(self) -> list[str]:
         """List the claim's ``texts``."""
         return [value for _owner, value in self._texts]
-
-
-def _issuer(person: str) -> str | Null:
-    issuer, separator, _subject = person.partition(":")
-    return issuer if separator and issuer else Null(Absence.NOT_STATED)
 
 
 def stamp(moment: datetime) -> str:

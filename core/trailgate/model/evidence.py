@@ -59,8 +59,8 @@ class PublicKey:
 class Person:
     """Somebody with a role in a change.
 
-    ``id`` is immutable and names its issuer: ``github:1001``, ``gitlab.example:7``
-    or ``git:<e-mail>``. Logins and names are for display, never compared.
+    ``id`` is immutable and names its issuer: ``github:1001``, ``gitlab.example:7``,
+    ``git.example:3000:7`` or ``git:<e-mail>``. Logins and names are for display, never compared.
     """
 
     id: str
@@ -71,8 +71,16 @@ class Person:
     @property
     def by_forge(self) -> bool:
         """Whether a forge vouches for the id (``git:`` e-mails are self-asserted)."""
-        issuer, separator, subject = self.id.partition(":")
-        return bool(separator) and bool(subject) and issuer != "git"
+        return self.issuer not in ("", "git") and not self.id.endswith(":")
+
+    @property
+    def issuer(self) -> str:
+        """Who gave the id: a forge, with its port where it has one; ``git``; empty for nobody.
+
+        Everything before the last colon, as ports have one too (``git.example:3000:7``);
+        an e-mail address may hold anything.
+        """
+        return "git" if self.id.startswith("git:") else self.id.rpartition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,11 @@ def authors(record: ChangeRecord, change: ReviewedChange) -> dict[str, Person]:
     return {person.id: person for person in own}
 
 
+def is_anonymous(record: ChangeRecord, change: ReviewedChange) -> bool:
+    """Whether nobody is named who wrote a change; who pushed it says nothing of that."""
+    return not change.committers and not record.committers
+
+
 def unmapped(record: ChangeRecord) -> tuple[str, ...]:
     """List the commits whose author the forge could not name, of those that matter."""
     if record.source.start is not None:
@@ -121,12 +126,14 @@ def unmapped(record: ChangeRecord) -> tuple[str, ...]:
 def is_independent(person: Person, others: Mapping[str, Person]) -> bool:
     """Whether a forge vouches that this is a person, and none of the others.
 
-    Ids of two forges can't be compared: somebody may have one of each.
+    Ids of two forges can't be compared: somebody may have one of each. Two ports of a
+    host are two forges.
     """
     if person.bot or not person.by_forge or (person.login or "").endswith("[bot]"):
         return False
-    issuer = _issuer(person)
-    return person.id not in others and all(_issuer(other) == issuer for other in others.values())
+    return person.id not in others and all(
+        other.issuer == person.issuer for other in others.values()
+    )
 
 
 def latest_refusals(
@@ -180,14 +187,11 @@ def covering(commit: str, record: ChangeRecord) -> Sequence[ReviewedChange]:
 
 
 def _has_unknown_author(record: ChangeRecord) -> bool:
-    written = [authors(record, change) for change in relevant(record)]
     return bool(unmapped(record)) or any(
-        not people or not all(person.by_forge for person in people.values()) for people in written
+        is_anonymous(record, change)
+        or not all(person.by_forge for person in authors(record, change).values())
+        for change in relevant(record)
     )
-
-
-def _issuer(person: Person) -> str:
-    return person.id.partition(":")[0]
 
 
 def _is_refused(approval: Approval, change: ReviewedChange, refusals: Refusals) -> bool:

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from trailgate.model.decision import Check
 from trailgate.model.evidence import ChangeRecord, Person
 from trailgate.model.reason import Reason
-from trailgate.model.review import authors, is_independent, latest_refusals
+from trailgate.model.review import (
+    authors,
+    is_anonymous,
+    is_independent,
+    latest_refusals,
+    relevant,
+)
 from trailgate.policy.compiled import DeploymentApproval
 from trailgate.policy.failure import Failure, people
 
@@ -24,7 +30,8 @@ def judge(
         for change in record.changes:
             written |= authors(record, change)
         unknown = record.unmapped_authors or [p for p in written.values() if not p.by_forge]
-        if unknown or not written:
+        unnamed = any(is_anonymous(record, change) for change in relevant(record))
+        if unknown or unnamed or not written:
             return _failure(
                 Reason.UNKNOWN_AUTHOR, "authors the forge does not know", "every author known"
             )

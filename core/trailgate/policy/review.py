@@ -52,9 +52,9 @@ def _unknown_author(record: ChangeRecord) -> Failure | None:
     if unmapped:
         return _unknown(f"no account for the author of {listed(map(short, unmapped))}")
     for change in people_of.relevant(record):
-        written = people_of.authors(record, change)
-        if not written:
+        if people_of.is_anonymous(record, change):
             return _unknown(f"no author of {change.uri}")
+        written = people_of.authors(record, change)
         strangers = [person for person in written.values() if not person.by_forge]
         if strangers:
             return _unknown(f"authors known by e-mail only: {people(strangers)}")

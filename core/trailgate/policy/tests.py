@@ -19,8 +19,16 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 
 def joined(results: Sequence[TestResult], provenance: Provenance) -> list[TestResult]:
-    """Return the results that are about the provenance's commit."""
-    return [result for result in results if result.commit == provenance.commit]
+    """Return the results that are about the provenance's commit, and those that speak against it.
+
+    A failed one that names no commit is about this image, so it speaks against whatever
+    commit it was built from; one that passed proves nothing without its commit.
+    """
+    return [
+        result
+        for result in results
+        if result.commit == provenance.commit or (result.commit is None and _has_failed(result))
+    ]
 
 
 def check(
@@ -31,7 +39,7 @@ def check(
 ) -> Failure | None:
     """Hold the results, all by trusted signers and at least one, against the requirement.
 
-    One failed result of the commit denies, whatever else passed.
+    One failed result of the commit, or of none, denies, whatever else passed.
     """
     same = joined(results, provenance)
     if not same:
@@ -41,7 +49,7 @@ def check(
             f"tests of {commits}",
             f"tests of {short(provenance.commit)}, the provenance's commit",
         )
-    failing = [item for item in same if item.verdict is TestVerdict.FAILED or item.failed]
+    failing = [item for item in same if _has_failed(item)]
     if failing:
         return _failure(
             Reason.TESTS_FAILED, _count(failing), f"no failed test of {short(provenance.commit)}"
@@ -92,6 +100,10 @@ def _is_fresh(result: TestResult, max_age: timedelta | None, at: datetime | None
     if at is None or result.finished_at is None:
         return False
     return -_CLOCK_SKEW <= at - result.finished_at <= max_age
+
+
+def _has_failed(result: TestResult) -> bool:
+    return result.verdict is TestVerdict.FAILED or bool(result.failed)
 
 
 def _count(failing: Sequence[TestResult]) -> str:

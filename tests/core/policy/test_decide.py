@@ -345,6 +345,23 @@ def test_one_failed_result_denies_whatever_passed():
     assert b.reasons(b.verdict(b.evidence(failed))) == ["TestsFailed"]
 
 
+@pytest.mark.parametrize("failed", [{"verdict": TestVerdict.FAILED, "failed": None}, {"failed": 1}])
+def test_a_failed_result_of_no_commit_is_about_this_image(failed):
+    nameless = b.statement(b.result(commit=None, repository=None, run=None, **failed))
+    decision = b.verdict(b.evidence(nameless))
+    assert b.reasons(decision) == ["TestsFailed"]
+    assert nameless in decision.images[0].statements
+
+
+def test_a_failed_result_of_another_commit_is_not_about_this_one():
+    assert b.verdict(b.evidence(b.statement(b.result(commit=b.OTHER, failed=1)))).allowed
+
+
+def test_a_failed_result_by_a_key_that_is_not_trusted_for_tests_says_nothing():
+    foreign = b.statement(b.result(commit=None, failed=1), by="somebody")
+    assert b.verdict(b.evidence(foreign)).allowed
+
+
 def test_a_failed_result_of_another_commit_or_signer_does_not_deny():
     other = b.statement(b.result(verdict=TestVerdict.FAILED, commit=b.OTHER))
     stranger = b.statement(b.result(verdict=TestVerdict.FAILED), "stranger")

@@ -37,6 +37,11 @@ def test_only_approved_approves(state):
     assert reasons(replace(YES, state=state)) == MISSING
 
 
+def test_who_pushed_is_not_who_wrote():
+    pushed = b.reviewed(committers=(), last_pusher=b.ALICE)
+    assert reasons(YES, committers=(), changes=(pushed,)) == ["UnknownAuthor"]
+
+
 def test_a_later_no_takes_it_back_and_an_earlier_one_does_not():
     no = replace(YES, state="REJECTED")
     for order in (1, -1):

@@ -41,6 +41,31 @@ def test_a_login_or_name_makes_nobody_somebody_else():
     assert with_approvals(b.approval(renamed)) == ["ReviewNotIndependent"]
 
 
+@pytest.mark.parametrize(
+    ("author", "approver"),
+    [
+        ("git.shop.example:3000:7", "git.shop.example:1001"),
+        ("git.shop.example:1001", "git.shop.example:443:1001"),
+        ("git.shop.example:443:1001", "git.shop.example:3000:7"),
+    ],
+)
+def test_two_ports_of_a_host_are_two_forges(author, approver):
+    """One human may have an account at each."""
+    authors = (Person(author, "alice"),)
+    change = b.reviewed(
+        committers=authors, last_pusher=None, approvals=(b.approval(Person(approver, "alice")),)
+    )
+    assert reasons(committers=authors, changes=(change,)) == ["ReviewNotIndependent"]
+    known = b.approval(Person(author.rpartition(":")[0] + ":8", "bob"))
+    same = replace(change, approvals=(known,))
+    assert reasons(committers=authors, changes=(same,)) == []
+
+
+def test_who_pushed_is_not_who_wrote():
+    pushed = b.reviewed(committers=(), last_pusher=b.CAROL)
+    assert reasons(committers=(), changes=(pushed,)) == ["UnknownAuthor"]
+
+
 def test_the_last_pusher_does_not_approve():
     assert with_approvals(b.approval(), last_pusher=b.BOB) == ["ReviewNotIndependent"]
 
