@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.webhook.conftest import REVIEWS, review
+from trailgate_webhook.app import BODY_LIMIT
 
 ALL = sorted(path.stem for path in REVIEWS.glob("*.json"))
 P = b'{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":'
@@ -165,24 +166,34 @@ async def test_deep_nesting_inside_a_whole_review_is_turned_away_and_harms_nobod
     assert (await server.post(review("create-deployment")))[0] == 200
 
 
-async def test_a_body_of_more_than_3_mib_is_413_and_says_so(start):
+async def test_a_body_over_the_limit_is_413_and_says_so(start):
     server = start()
     body = review("create-deployment")
-    body["request"]["object"]["data"] = "x" * (4 * 1024 * 1024)
+    body["request"]["object"]["data"] = "x" * BODY_LIMIT
     status, answer = await server.post(body)
     assert status == 413
-    assert "the limit is 3145728" in answer["error"]
+    assert f"the limit is {BODY_LIMIT}" in answer["error"]
     assert await server.metric('trailgate_admission_turned_away_total{cause="too-large"}') == 1
 
 
-async def test_a_chunked_body_of_more_than_3_mib_is_413(start):
+async def test_a_chunked_body_over_the_limit_is_413(start):
     async def chunks():
-        for _ in range(64):
+        for _ in range(BODY_LIMIT // 65_536 + 1):
             yield b"x" * 65_536
 
     server = start()
     async with server.client() as client, client.post("/validate", data=chunks()) as got:
         assert got.status == 413
+
+
+async def test_an_object_that_json_makes_six_times_as_large_is_decided(start):
+    """An annotation of 256 KiB of control characters is 1.5 MiB of JSON, twice in an UPDATE."""
+    body = review("update-deployment")
+    for which in ("object", "oldObject"):
+        body["request"][which]["metadata"]["annotations"]["large"] = "\x01" * 262_144
+    status, answer = await start().post(body)
+    assert status == 200
+    assert answer["response"]["allowed"] is True
 
 
 async def test_a_review_of_2_mib_with_both_objects_is_decided(start):

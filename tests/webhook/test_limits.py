@@ -56,7 +56,10 @@ def test_past_its_end_a_deadline_gives_nothing():
 
 class Counting:
     def __init__(self):
-        self.bodies = []
+        self.bodies, self.unread = [], []
+
+    def turned_away(self, cause):
+        self.unread.append(cause)
 
     async def review(self, body, deadline):
         self.bodies.append(body)
@@ -116,6 +119,7 @@ async def test_a_body_at_the_limit_is_taken_and_one_byte_more_is_not(app):
     client.body(b"x" * (BODY_LIMIT + 1))
     assert await client.status() == 413
     assert len(app._gate.bodies) == 1
+    assert app._gate.unread == ["too-large"]
 
 
 async def test_a_body_longer_than_announced_is_413(app):
@@ -127,19 +131,43 @@ async def test_a_body_longer_than_announced_is_413(app):
 
 async def test_all_bodies_together_are_bounded_and_the_room_comes_back(app):
     chunked = [(b"transfer-encoding", b"chunked")]
-    clients = [Client(app, chunked) for _ in range(TOTAL_LIMIT // BODY_LIMIT)]
-    await until(lambda: app._held == TOTAL_LIMIT // BODY_LIMIT * BODY_LIMIT)
+    room = TOTAL_LIMIT // BODY_LIMIT
+    clients = [Client(app, chunked) for _ in range(room)]
+    for client in clients:
+        client.body(b"x" * BODY_LIMIT, more=True)
+    await until(lambda: app._held == room * BODY_LIMIT)
     late = Client(app, chunked)
-    late.body(b"")
+    late.body(b"x" * (TOTAL_LIMIT - room * BODY_LIMIT + 1))
     assert await late.status() == 503
     assert (b"connection", b"close") in late.sent[0]["headers"]
+    assert app._gate.unread == ["overload"]
     for client in clients:
-        client.body(b"{}")
+        client.body(b"")
     assert [await client.status() for client in clients] == [200] * len(clients)
     assert app._held == 0
     again = Client(app, chunked)
     again.body(b"{}")
     assert await again.status() == 200
+
+
+async def test_bodies_that_were_only_announced_take_no_room(app):
+    """Idle connections must not keep the API server's reviews out."""
+    idle = [Client(app, length(BODY_LIMIT)) for _ in range(2 * TOTAL_LIMIT // BODY_LIMIT)]
+    await asyncio.sleep(0)
+    client = Client(app, length(2))
+    client.body(b"{}")
+    assert await client.status() == 200
+    for one in idle:
+        one.task.cancel()
+    await asyncio.gather(*(one.task for one in idle), return_exceptions=True)
+    assert app._held == 0
+
+
+async def test_a_wrong_method_is_no_review_that_went_unread(app):
+    client = Client(app, length(0), method="GET")
+    client.body(b"")
+    assert await client.status() == 405
+    assert app._gate.unread == []
 
 
 async def test_a_client_that_leaves_is_no_review(app):
@@ -165,6 +193,7 @@ async def test_a_body_that_never_comes_is_408_at_the_deadline(start):
     writer.close()
     await writer.wait_closed()
     assert await server.metric('trailgate_admission_turned_away_total{cause="slow"}') == 1
+    assert await server.metric("trailgate_admission_reviews_undecided_total") == 1
 
 
 async def test_a_content_length_that_is_no_number_is_refused(start):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from trailgate_webhook.deadline import Deadline
@@ -18,11 +19,16 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: Object and old object of an etcd object (1.5 MiB at most each), with some room.
-BODY_LIMIT = 3 * 1024 * 1024
-#: All bodies being read or decided at one time.
-TOTAL_LIMIT = 64 * 1024 * 1024
-_DISCARD_LIMIT = 16 * 1024 * 1024
+#: Object and old object: at most 1.5 MiB each in etcd, and in JSON up to six times that,
+#: because a byte may be written as \\u0001. Less would let an editor make an object
+#: that nobody can change any more.
+BODY_LIMIT = 20 * 1024 * 1024
+#: All bodies being read or decided at one time, counted as their bytes come.
+TOTAL_LIMIT = 128 * 1024 * 1024
+_DISCARD_LIMIT = 32 * 1024 * 1024
+
+#: Causes after which the API server's failure policy decides on something we never saw.
+_UNREAD = frozenset({"too-large", "overload", "slow"})
 
 _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
@@ -36,6 +42,9 @@ class Reviews(Protocol):
     async def review(self, body: bytes, deadline: Deadline) -> Reply:
         """Answer one review before its deadline."""
 
+    def turned_away(self, cause: str) -> None:
+        """Take note of a review that was answered without being read."""
+
 
 class _TurnedAwayError(Exception):
     """A request that never becomes a review."""
@@ -43,6 +52,15 @@ class _TurnedAwayError(Exception):
     def __init__(self, status: int, cause: str, text: str) -> None:
         super().__init__(text)
         self.status, self.cause = status, cause
+
+
+@dataclass(slots=True)
+class _Upload:
+    """One body on its way in, and how much of it is counted."""
+
+    limit: int
+    chunks: list[bytes] = field(default_factory=list)
+    size: int = 0
 
 
 class App:
@@ -70,33 +88,37 @@ class App:
     async def _validate(self, gate: Reviews, scope: Scope, receive: Receive, send: Send) -> None:
         deadline = Deadline.of_query(scope["query_string"])
         self._metrics.in_flight.inc()
-        held = 0
+        upload = _Upload(BODY_LIMIT)
         try:
-            held = self._admit(scope)
-            body = await _body(receive, held, deadline)
+            upload.limit = _limit(scope)
+            body = await self._read(receive, upload, deadline)
             reply = await gate.review(body, deadline)
             await _respond(send, reply.status, reply.body, _JSON)
         except _TurnedAwayError as error:
             await _discard(receive, deadline)
             self._metrics.turned_away.labels(error.cause).inc()
+            if error.cause in _UNREAD:
+                gate.turned_away(error.cause)
             await _respond(send, error.status, error_body(str(error)), _JSON, _CLOSE)
         finally:
-            self._held -= held
+            self._held -= upload.size
             self._metrics.in_flight.dec()
 
-    def _admit(self, scope: Scope) -> int:
-        """Reserve memory for the body that was announced; returns its length."""
-        if scope["method"] != "POST":
-            raise _TurnedAwayError(405, "method", f"got {scope['method']}, expected POST")
-        length = _announced(scope)
-        if length > BODY_LIMIT:
-            raise _TurnedAwayError(
-                413, "too-large", f"got a body of {length} bytes, the limit is {BODY_LIMIT}"
-            )
-        if self._held + length > TOTAL_LIMIT:
-            raise _TurnedAwayError(503, "overload", "too many reviews at one time; try again")
-        self._held += length
-        return length
+    async def _read(self, receive: Receive, upload: _Upload, deadline: Deadline) -> bytes:
+        """Read the whole body before the deadline, counting it against all that are held."""
+        more = True
+        while more:
+            message = await _next(receive, deadline)
+            chunk = message.get("body", b"")
+            if upload.size + len(chunk) > upload.limit:
+                raise _TurnedAwayError(413, "too-large", f"got a body over {upload.limit} bytes")
+            if self._held + len(chunk) > TOTAL_LIMIT:
+                raise _TurnedAwayError(503, "overload", "too many reviews at one time; try again")
+            self._held += len(chunk)
+            upload.size += len(chunk)
+            upload.chunks.append(chunk)
+            more = message.get("more_body", False)
+        return upload.chunks[0] if len(upload.chunks) == 1 else b"".join(upload.chunks)
 
     async def _read_only(self, scope: Scope, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -114,32 +136,17 @@ class App:
             await _respond(send, 200, self._metrics.render(), _METRICS)
 
 
-def _announced(scope: Scope) -> int:
-    """Content-Length; chunked bodies may be as long as the limit, and reserve all of it."""
+def _limit(scope: Scope) -> int:
+    """Say how long the body may be: as it was announced, a chunked one as long as any."""
+    if scope["method"] != "POST":
+        raise _TurnedAwayError(405, "method", f"got {scope['method']}, expected POST")
     for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > BODY_LIMIT:
+            text = f"got a body of {int(value)} bytes, the limit is {BODY_LIMIT}"
+            raise _TurnedAwayError(413, "too-large", text)
         if name == b"content-length":
             return int(value)
-        if name == b"transfer-encoding":
-            return BODY_LIMIT
-    return 0
-
-
-async def _body(receive: Receive, limit: int, deadline: Deadline) -> bytes:
-    """Read the whole body, at most ``limit`` bytes, before the deadline."""
-    message = await _next(receive, deadline)
-    if not message.get("more_body", False):
-        first: bytes = message.get("body", b"")
-        return first
-    chunks, size = [], 0
-    while True:
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise _TurnedAwayError(413, "too-large", f"got a body over {limit} bytes")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
-        message = await _next(receive, deadline)
+    return BODY_LIMIT
 
 
 async def _discard(receive: Receive, deadline: Deadline) -> None:

@@ -105,6 +105,11 @@ class Gate:
         self._metrics.total.observe(time.perf_counter() - started)
         return reply
 
+    def turned_away(self, cause: str) -> None:
+        """Take note of a review that was answered without being read."""
+        logs.write(logging.WARNING, "turned away", detail=cause)
+        self._spool.undecided()
+
     async def _decide(self, request: AdmissionRequest, deadline: Deadline) -> Reply:
         if (missing := await self._unknown(deadline)) is not None:
             return self._undecidable(request, missing)
