@@ -131,7 +131,9 @@ def test_a_taken_port_is_told_apart(tmp_path):
 
 
 def test_readiness_has_a_deadline(tmp_path):
-    process = Process.start("sh", ["sh", "-c", "echo thinking; sleep 600"], tmp_path / "log")
+    log = tmp_path / "log"
+    process = Process.start("sh", ["sh", "-c", "echo thinking; sleep 600"], log)
+    process.wait_ready(lambda: "thinking" in log.read_text(), 30)
     with pytest.raises(StartError, match=r"not ready after[\s\S]*thinking"):
         process.wait_ready(lambda: False, 0.5)
     assert process.stop() >= 128
