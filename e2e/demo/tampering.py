@@ -58,6 +58,8 @@ def sign_again(ledger: Path, target: Path, log_key: Path, index: int) -> None:
         rows = source.execute("SELECT record FROM entry ORDER BY idx").fetchall()
         shared = dict(source.execute("SELECT key, content FROM disclosure").fetchall())
         alone = source.execute("SELECT idx, key, content FROM entry_disclosure").fetchall()
+        keys = dict(source.execute("SELECT idx, key FROM dedupe").fetchall())
+        positions = dict(source.execute("SELECT name, value FROM position").fetchall())
     create(target, key)
     with SqliteStore(target, key) as store:
         for at, (record,) in enumerate(rows):
@@ -66,7 +68,9 @@ def sign_again(ledger: Path, target: Path, log_key: Path, index: int) -> None:
                 forged["decidedAt"] = "2026-01-01T00:00:00.000000Z"
             content = json.dumps(forged, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
             own = {key: row for number, key, row in alone if number == at}
-            store.append([Entry(content.encode(), f"forged/{at}", {**shared, **own})])
+            store.append(
+                [Entry(content.encode(), keys[at], {**shared, **own})], positions=positions
+            )
 
 
 def put_back(old: Path, target: Path) -> Path:

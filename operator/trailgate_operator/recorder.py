@@ -20,6 +20,7 @@ from trailgate.ledger.chain import Last
 from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.ledger.known import size_of, write_known
 from trailgate.ledger.store import LedgerStore
+from trailgate.ledger.taken import POSITION, claim_key
 from trailgate_kube import logs
 from trailgate_kube.errors import GoneError, KubeError
 from trailgate_kube.spool import AdmissionReader, Stored
@@ -27,7 +28,6 @@ from trailgate_operator.intake import Desk, Intake, View, take
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.returns import ImageHistory
 
-_POSITION = "spool/"
 _IDLE = 30.0
 """Seconds until the spool is listed again without being told to."""
 _BACKOFF = (0.5, 10.0)
@@ -58,9 +58,9 @@ class Recorder:
         self._wake = asyncio.Event()
         self._size = size_of(store)
         self._last = {
-            name.removeprefix(_POSITION): Last.from_bytes(content)
+            name.removeprefix(POSITION): Last.from_bytes(content)
             for name, content in store.positions().items()
-            if name.startswith(_POSITION)
+            if name.startswith(POSITION)
         }
         self._kept: int | None = None
         """Size of the ledger that the known checkpoint is about, as far as we know."""
@@ -162,17 +162,29 @@ class Recorder:
         view = View(self._clock(), self._size, history, held)
         # Seconds of cryptography, where a page is full: in a thread, and one at a time.
         intake = await asyncio.to_thread(take, page, self._last, self._desk, view)
+        before = dict(self._last)
         new = await self._append(intake)
+        await asyncio.to_thread(self._keep_unrecorded, intake, before)
         history.keep()
         await self._keep_known()
         return intake, new
+
+    def _keep_unrecorded(self, intake: Intake, before: Mapping[str, Last]) -> None:
+        """Let no batch go for its number alone: one that was taken before has left entries."""
+        for one in list(intake.remove):
+            boot, _, number = one.name.rpartition("-")
+            last, seq = before.get(boot), int(number)
+            taken_before = last is not None and seq <= last.seq
+            if taken_before and self._store.find(claim_key(boot, seq, 0)) is None:
+                intake.remove.remove(one)
+                intake.left[one.name] = "later ones were recorded, and the ledger has none of it"
 
     async def _append(self, intake: Intake) -> int:
         """Append durably; returns how many entries are new."""
         entries = [*intake.entries, *intake.told]
         if not entries:
             return 0
-        positions = {f"{_POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
+        positions = {f"{POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
         started = time.monotonic()
         indices = await asyncio.wrap_future(self._store.submit(entries, positions=positions))
         new = [entry for entry, at in zip(entries, indices, strict=True) if at >= self._size]

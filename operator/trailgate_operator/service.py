@@ -32,7 +32,8 @@ from trailgate.ledger.record import (
     encode,
 )
 from trailgate.ledger.sqlite import SqliteStore
-from trailgate.ledger.store import Entry, LedgerReader, LedgerStore
+from trailgate.ledger.store import Entry, LedgerStore
+from trailgate.ledger.taken import Taken, require_positions
 from trailgate.tlog.note import SigningKey
 from trailgate_kube import logs
 from trailgate_kube.client import KubeClient
@@ -118,16 +119,20 @@ def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStor
 
 
 def read_past(
-    store: LedgerReader, stopping: Callable[[], bool]
+    store: LedgerStore, stopping: Callable[[], bool]
 ) -> tuple[Vault, ImageHistory] | None:
     """Read what the ledger knows of people and images: all of it, so in a thread.
 
-    None where ``stopping`` became true before its end.
+    None where ``stopping`` became true before its end. ``LedgerCorruptError`` where the
+    positions to go on from are not those of the entries.
     """
-    vault = Vault(store.disclosures(_SUBJECTS))
+    vault, taken = Vault(store.disclosures(_SUBJECTS)), Taken()
     records = itertools.takewhile(lambda _: not stopping(), store.records())
-    history = ImageHistory.read(records)
-    return None if stopping() else (vault, history)
+    history = ImageHistory.read(taken.noting(records))
+    if stopping():
+        return None
+    require_positions(store.positions(), taken.last)
+    return vault, history
 
 
 async def unless(stop: asyncio.Event, what: Awaitable[_T]) -> _T | None:

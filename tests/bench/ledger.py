@@ -75,11 +75,8 @@ def real() -> Make:
     made = []
     for number in range(MADE_BEFOREHAND):
         change = {**claim, "changeId": f"sha256:{number:064x}"}
-        made.append(
-            rec.commit(
-                change, vault, recorded_at=examples.NOW, position=rec.Position("b", number, 0)
-            )
-        )
+        # Told again and again, they have no place in any process's order.
+        made.append(rec.commit(change, vault, recorded_at=examples.NOW, position=None))
     encoded = [(rec.encode(record), rows) for record, rows in made]
     numbers: Iterator[int] = iter(range(10**12))
 

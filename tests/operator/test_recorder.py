@@ -15,16 +15,18 @@ from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger import record as rec
 from trailgate.ledger import spool, spoolkeys
-from trailgate.ledger.errors import EntryMisplacedError, LedgerUnavailableError
+from trailgate.ledger.chain import Last
+from trailgate.ledger.errors import EntryMisplacedError, LedgerCorruptError, LedgerUnavailableError
 from trailgate.ledger.memory import MemoryStore
 from trailgate.ledger.people import Vault
 from trailgate.ledger.spool import BatchKind, Link
+from trailgate.ledger.taken import claim_key
 from trailgate.tlog.note import SigningKey
 from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.resources import ADMISSIONS
 from trailgate_kube.spool import AdmissionReader, AdmissionWriter
-from trailgate_operator import intake, recorder
+from trailgate_operator import intake, recorder, service
 from trailgate_operator.intake import Desk, Keys
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.recorder import Recorder
@@ -142,6 +144,48 @@ async def test_the_same_batch_again_changes_nothing(stage):
     assert await stage.recorder.drain() == 0
     assert stage.store.checkpoint() == before
     assert await stage.spooled() == []
+
+
+async def test_a_batch_is_not_dropped_for_a_key_that_names_another_entry(stage):
+    chain = Chain()
+    await stage.write(chain.started())
+    await stage.recorder.drain()
+    stage.store._keys[claim_key(BOOT, 1, 0)] = 0
+    await stage.write(chain.batch())
+    with pytest.raises(LedgerCorruptError, match=f"the dedupe key claim/{BOOT}/1/0 names entry 0"):
+        await stage.recorder.drain()
+    assert (len(stage.records), len(await stage.spooled())) == (1, 1)
+
+
+async def test_a_batch_is_not_dropped_for_its_number_alone(stage):
+    chain = Chain()
+    await stage.write(chain.started(), chain.batch())
+    await stage.recorder.drain()
+    late, later = chain.batch(), chain.batch()
+    await stage.write(later)
+    await stage.recorder.drain()
+    assert stage.gaps() == [("batches-missing", 2, 2)]
+    await stage.write(late)
+    for _ in range(2):
+        await stage.recorder.drain()
+        assert await stage.spooled() == [late.name]
+    assert "the ledger has none of it" in stage.recorder._left[late.name]
+
+
+@pytest.mark.parametrize(("seq", "ok"), [(1, True), (0, False), (50, False), (None, False)])
+async def test_it_goes_on_from_no_position_that_the_entries_do_not_bear_out(stage, seq, ok):
+    chain = Chain()
+    await stage.write(chain.started(), chain.batch())
+    await stage.recorder.drain()
+    name = f"spool/{BOOT}"
+    kept = Last.from_bytes(stage.store._positions.pop(name))
+    if seq is not None:
+        stage.store._positions[name] = replace(kept, seq=seq).to_bytes()
+    if ok:
+        assert service.read_past(stage.store, lambda: False) is not None
+        return
+    with pytest.raises(LedgerCorruptError, match=f"process {BOOT}: the position says batch"):
+        service.read_past(stage.store, lambda: False)
 
 
 async def test_killed_between_append_and_deletion_nothing_comes_twice(stage):

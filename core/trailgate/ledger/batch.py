@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from trailgate.ledger.errors import EntryMisplacedError
+from trailgate.ledger.errors import EntryMisplacedError, LedgerCorruptError
 from trailgate.ledger.store import Entry
+from trailgate.ledger.taken import fits
 from trailgate.tlog.checkpoint import Checkpoint
-from trailgate.tlog.merkle import Frontier, Node, leaf_hash
+from trailgate.tlog.errors import TlogError
+from trailgate.tlog.merkle import (
+    Frontier,
+    Node,
+    NodeReader,
+    inclusion_proof,
+    leaf_hash,
+    verify_inclusion,
+)
 from trailgate.tlog.note import SigningKey
 
 
@@ -15,7 +24,8 @@ class Batch:
     """Entries of one or more calls on their way into one commit.
 
     The store's own frontier stays as it is until the commit has succeeded; then
-    ``frontier`` replaces it.
+    ``frontier`` replaces it. ``lookup`` gives the index of a key that is there already,
+    once ``require_named`` has borne it out.
     """
 
     def __init__(self, frontier: Frontier, lookup: Callable[[str], int | None]) -> None:
@@ -71,3 +81,30 @@ class Batch:
             self.shared.setdefault(key, row)
         self.alone.update({(index, key): row for key, row in entry.alone()})
         return index
+
+
+def require_named(
+    key: str, index: int, record: bytes | None, tree: Frontier, read: NodeReader
+) -> int:
+    """Bear a dedupe key out: the entry is in the signed tree, and is what the key names.
+
+    Else whoever can write the key's row could have a change that was never recorded
+    taken for one that was. Returns ``index``; raises ``LedgerCorruptError``.
+    """
+    try:
+        if record is None:
+            raise LedgerCorruptError(
+                f"the dedupe key {key} names entry {index}, which is not there"
+            )
+        proof = inclusion_proof(index, tree.size, read)
+        verify_inclusion(index, tree.size, leaf_hash(record), proof, tree.root())
+    except TlogError as error:
+        raise LedgerCorruptError(
+            f"the dedupe key {key} names entry {index}, which is not in the tree: {error}"
+        ) from error
+    if not fits(key, record):
+        raise LedgerCorruptError(
+            f"the dedupe key {key} names entry {index}, which is another one: nothing was "
+            "stored; run trailgate ledger verify"
+        )
+    return index

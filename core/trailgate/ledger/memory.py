@@ -6,10 +6,11 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 
-from trailgate.ledger.batch import Batch
+from trailgate.ledger.batch import Batch, require_named
 from trailgate.ledger.errors import (
     EntryMisplacedError,
     EntryNotFoundError,
+    LedgerCorruptError,
     LedgerUnavailableError,
 )
 from trailgate.ledger.known import check_known
@@ -90,10 +91,10 @@ class MemoryStore:
             if not self._open:
                 future.set_exception(LedgerUnavailableError("the ledger is closed"))
                 return future
-            batch = Batch(self._frontier, self._keys.get)
+            batch = Batch(self._frontier, self._lookup)
             try:
                 indices = batch.add(entries, positions, forget)
-            except EntryMisplacedError as error:
+            except (EntryMisplacedError, LedgerCorruptError) as error:
                 future.set_exception(error)
                 return future
             self._commit(batch)
@@ -110,10 +111,22 @@ class MemoryStore:
         """Append and return the indices."""
         return self.submit(entries, positions=positions, forget=forget).result()
 
+    def find(self, key: str) -> int | None:
+        """Return the index of the entry that a dedupe key names (``LedgerCorruptError``)."""
+        with self._lock:
+            return self._lookup(key)
+
     def close(self) -> None:
         """Refuse appends from now on."""
         with self._lock:
             self._open = False
+
+    def _lookup(self, key: str) -> int | None:
+        index = self._keys.get(key)
+        if index is None:
+            return None
+        record = self._records[index] if index < len(self._records) else None
+        return require_named(key, index, record, self._frontier, self.node)
 
     def _commit(self, batch: Batch) -> None:
         self._checkpoint = batch.checkpoint(self._key) or self._checkpoint

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from trailgate.ledger import connection as files
-from trailgate.ledger.batch import Batch
+from trailgate.ledger.batch import Batch, require_named
 from trailgate.ledger.errors import (
     EntryMisplacedError,
     LedgerCorruptError,
@@ -177,6 +178,18 @@ class SqliteStore(SqliteReader):
         """Append, and return the indices once they are durable."""
         return self.submit(entries, positions=positions, forget=forget).result()
 
+    def find(self, key: str) -> int | None:
+        """Return the index of the entry that a dedupe key names (``LedgerCorruptError``)."""
+        with self.snapshot():
+            tree = Frontier.load(self.count(), self.node)
+            try:
+                head = checkpoints.verify(self.checkpoint(), [self._key.verifier])
+            except TlogError as error:
+                raise LedgerCorruptError(f"{self.path} has no good checkpoint: {error}") from error
+            if (head.size, head.root) != (tree.size, tree.root()):
+                raise LedgerCorruptError(f"{self.path} is not what its checkpoint says")
+            return _index_of(self._connection, key, tree)
+
     def close(self) -> None:
         """Commit what was submitted, fold the write-ahead log in, and release the lock."""
         with self._closing:
@@ -260,7 +273,7 @@ class SqliteStore(SqliteReader):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self._require_unchanged(connection, frontier)
-                batch = Batch(frontier, lambda key: _index_of(connection, key))
+                batch = Batch(frontier, lambda key: _index_of(connection, key, frontier))
                 outcomes = [batch.add(call.entries, call.positions, call.forget) for call in calls]
                 newest = self._write(connection, batch)
                 connection.execute("COMMIT")
@@ -315,12 +328,7 @@ class SqliteStore(SqliteReader):
         (last,) = connection.execute(_SQL["last_entry"]).fetchone()
         size = 0 if last is None else last + 1
 
-        def read(level: int, position: int) -> bytes:
-            found = connection.execute(_SQL["read_node"], (level, position)).fetchone()
-            if found is None:
-                raise LedgerCorruptError(f"the tree of {self.path} lacks node {level}/{position}")
-            return bytes(found[0])
-
+        read = partial(_node, connection)
         try:
             frontier = Frontier.load(size, read)
             head = checkpoints.verify(row[1] if row else "", [self._key.verifier])
@@ -371,6 +379,16 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _index_of(connection: sqlite3.Connection, key: str) -> int | None:
+def _node(connection: sqlite3.Connection, level: int, position: int) -> bytes:
+    found = connection.execute(_SQL["read_node"], (level, position)).fetchone()
+    if found is None:
+        raise LedgerCorruptError(f"the ledger's tree lacks node {level}/{position}")
+    return bytes(found[0])
+
+
+def _index_of(connection: sqlite3.Connection, key: str, tree: Frontier) -> int | None:
     row = connection.execute(_SQL["read_dedupe"], (key,)).fetchone()
-    return None if row is None else int(row[0])
+    if row is None:
+        return None
+    index, record = int(row[0]), row[1]
+    return require_named(key, index, record, tree, partial(_node, connection))

@@ -139,6 +139,14 @@ class SqliteReader:
         (count,) = self._one("count_nodes") or (0,)
         return _number(count)
 
+    def dedupe(self) -> Iterator[tuple[str, int, bytes | None]]:
+        """Yield each dedupe key, the index it names, and that entry's record, if it is there."""
+        after = ""
+        while rows := self._all("read_dedupe_after", after, _CHUNK):
+            for key, index, record in rows:
+                yield _text(key), _number(index), None if record is None else _blob(record)
+            after = rows[-1][0]
+
     def positions(self) -> dict[str, bytes]:
         """Return the recorder's own small values."""
         return {_text(name): _blob(value) for name, value in self._all("read_positions")}

@@ -44,7 +44,11 @@ SELECT size, note FROM checkpoint ORDER BY size;
 INSERT INTO dedupe (key, idx) VALUES (?, ?);
 
 -- name: read_dedupe
-SELECT idx FROM dedupe WHERE key = ?;
+SELECT d.idx, e.record FROM dedupe AS d LEFT JOIN entry AS e ON e.idx = d.idx WHERE d.key = ?;
+
+-- name: read_dedupe_after
+SELECT d.key, d.idx, e.record FROM dedupe AS d LEFT JOIN entry AS e ON e.idx = d.idx
+WHERE d.key > ? ORDER BY d.key LIMIT ?;
 
 -- name: set_position
 INSERT INTO position (name, value) VALUES (?, ?)

@@ -35,7 +35,8 @@ class Entry:
     """Canonical JSON, 1 to 65,535 bytes: what the leaf hashes."""
     key: str
     """Names this entry for ever: a second append under the same key stores nothing and
-    returns the first one's index, whatever its bytes."""
+    returns the first one's index, whatever its bytes. That entry must be in the tree, and
+    one that the key may name (``trailgate.ledger.taken.fits``)."""
     disclosures: Mapping[str, bytes] = field(default_factory=dict)
     """Rows that open the record's commitments, kept beside the log and erasable
     (``trailgate.ledger.people``). A row that is there already stays as it is."""
@@ -122,6 +123,13 @@ class LedgerStore(LedgerReader, Protocol):
         forget: Collection[str] = (),
     ) -> tuple[int, ...]:
         """Do ``submit`` and wait for it."""
+        ...
+
+    def find(self, key: str) -> int | None:
+        """Return the index of the entry that a dedupe key names; None where there is none.
+
+        ``LedgerCorruptError`` where the entry does not bear it out.
+        """
         ...
 
     def positions(self) -> Mapping[str, bytes]:

@@ -1,10 +1,12 @@
 """Verifies a ledger's file, trusting nothing in it: every record, node, checkpoint, person.
 
 What is recomputed: each record's leaf hash and the whole tree over them; each stored
-checkpoint's signature and root; each commitment to a person or text. What is compared
-from outside: checkpoints that somebody else has kept. What is not covered, because
-nothing that an auditor reads rests on it: dedupe keys, the recorder's positions, the
-query index beside the file, and bytes that SQLite doesn't use.
+checkpoint's signature and root; each commitment to a person or text, and each row that
+opens one; whether the batches of every process are all there, or a gap tells of them;
+and the dedupe keys and positions that the writer goes by. What is compared from outside:
+checkpoints that somebody else has kept. What is not covered, because nothing that an
+auditor reads rests on it: the query index beside the file, a dedupe key that is lacking
+(a claim that comes twice is told), and bytes that SQLite doesn't use.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 from trailgate.ledger.errors import LedgerCorruptError
 from trailgate.ledger.people_check import PeopleCheck
 from trailgate.ledger.sqlite_reader import SqliteReader
+from trailgate.ledger.taken import Taken, contradictions, fits
 from trailgate.ledger.walk import Difference, Walk, chunks
 from trailgate.tlog import checkpoint
 from trailgate.tlog.checkpoint import Checkpoint
@@ -145,16 +148,18 @@ class _Run:
         stored = self._stored_checkpoints()
         kept = self._outside_checkpoints(outside)
         self.walk.wanted = {head.size for head in [*stored, *(head for _, head in kept)]}
-        people = PeopleCheck(self._reader)
+        people, taken = PeopleCheck(self._reader), Taken()
         total = self._reader.count()
         for chunk in chunks(self._records(total)):
             start = self.walk.size
             self.walk.add(chunk)
             people.check(start, chunk)
+            self._judge_batches(start, chunk, taken)
             if self._progress is not None:
                 self._progress(self.walk.size, total)
         self._judge_tree(stored)
         self._judge_outside(kept)
+        self._judge_writer(taken)
         for index, text in people.problems():
             self.problem(index, text)
         self._notes += people.notes()
@@ -167,6 +172,22 @@ class _Run:
                 )
                 return
             yield record
+
+    def _judge_batches(self, start: int, records: Sequence[bytes], taken: Taken) -> None:
+        for index, record in enumerate(records, start):
+            wrong = taken.note(record)
+            if wrong is not None:
+                self.problem(index, f"the claims that were spooled are not all here: {wrong}")
+
+    def _judge_writer(self, taken: Taken) -> None:
+        """Hold what the writer goes by against the entries."""
+        for key, index, record in self._reader.dedupe():
+            if record is None:
+                self.problem(None, f"the dedupe key {key} names entry {index}, which is not there")
+            elif not fits(key, record):
+                self.problem(index, f"the dedupe key {key} names this entry, and is not its own")
+        for text in contradictions(self._reader.positions(), taken.last):
+            self.problem(None, text)
 
     def _name(self) -> None:
         log = self._reader.log()

@@ -98,7 +98,7 @@ def test_a_recorder_that_starts_later_goes_on_and_sees_somebody_new(trail, addre
     with SqliteStore(trail, key, known=run("checkpoint", address).stdout) as store:
         vault = rec.Vault(store.disclosures("subject:"))
         (again,) = trails.entries(vault, trails.claims()[1:2], start=6)
-        assert store.append([again]) == (7,)
+        assert store.append([again], positions=trails.position(6)) == (7,)
     assert verified(address, key) == "ok"
     (old,), (new,) = (shown(address, index)["change"]["approvers"] for index in (2, 7))
     assert new["person"]["id"] == BOB

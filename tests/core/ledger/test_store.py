@@ -1,19 +1,23 @@
 """The contract of LedgerStore: every implementation passes all of it."""
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.core.ledger import trails
 from trailgate.ledger.errors import (
     EntryMisplacedError,
     EntryNotFoundError,
     EntryRefusedError,
+    LedgerCorruptError,
     LedgerRolledBackError,
     LedgerUnavailableError,
 )
 from trailgate.ledger.memory import MemoryStore
+from trailgate.ledger.people import Vault
 from trailgate.ledger.store import MAX_RECORD_BYTES, Entry
 from trailgate.tlog import checkpoint
 from trailgate.tlog.merkle import (
@@ -69,6 +73,51 @@ def test_the_same_entry_again_gives_the_same_index(store, key):
     assert store.append([entry(1), entry(2), entry(2)]) == (1, 2, 2)
     assert list(store.records()) == [b"record 0", b"record 1", b"record 2"]
     assert head(store, key).size == 3
+
+
+def claimed(seq):
+    (made,) = trails.entries(Vault(), trails.claims()[:1], seq)
+    return made
+
+
+def intrude(store, key, index):
+    """Put a dedupe key where whoever can write the ledger's own storage could."""
+    if isinstance(store, MemoryStore):
+        store._keys[key] = index
+        return
+    with sqlite3.connect(store.path) as intruder:
+        intruder.execute("INSERT INTO dedupe (key, idx) VALUES (?, ?)", (key, index))
+    intruder.close()
+
+
+@pytest.mark.parametrize("index", [0, 1, 2, 7])
+def test_a_claim_is_not_dropped_for_a_key_that_names_another_entry(store, index):
+    assert store.append([claimed(0), entry("other")]) == (0, 1)
+    assert store.append([claimed(0)]) == (0,)
+    assert store.find("claim/boot-1/0/0") == 0
+    assert store.find("claim/boot-1/1/0") is None
+    intrude(store, "claim/boot-1/1/0", index)
+    before = store.checkpoint()
+    with pytest.raises(LedgerCorruptError, match="the dedupe key claim/boot-1/1/0 names entry"):
+        store.append([claimed(1)])
+    with pytest.raises(LedgerCorruptError, match="claim/boot-1/1/0"):
+        store.find("claim/boot-1/1/0")
+    assert store.checkpoint() == before
+    assert store.append([claimed(2)]) == (2,)
+
+
+def test_a_key_is_not_borne_out_by_a_record_that_is_not_in_the_tree(store):
+    store.append([claimed(0), entry("other")])
+    forged = claimed(1)
+    if isinstance(store, MemoryStore):
+        store._records[1] = forged.record
+    else:
+        with sqlite3.connect(store.path) as intruder:
+            intruder.execute("UPDATE entry SET record = ? WHERE idx = 1", (forged.record,))
+        intruder.close()
+    intrude(store, forged.key, 1)
+    with pytest.raises(LedgerCorruptError, match="not in the tree"):
+        store.append([forged])
 
 
 def test_an_entry_stands_where_its_record_says_or_nothing_is_stored(store):

@@ -10,6 +10,7 @@ import pytest
 from tests.core.ledger import trails
 from trailgate.ledger import people, sqlite
 from trailgate.ledger import record as rec
+from trailgate.ledger.chain import Last
 from trailgate.ledger.disclosures import Disclosures
 from trailgate.ledger.errors import LedgerCorruptError
 from trailgate.ledger.index import Index
@@ -21,6 +22,7 @@ from trailgate.ledger.store import Entry
 from trailgate.ledger.summary import summary
 from trailgate.ledger.verify import MAX_PROBLEMS, Outside, verify
 from trailgate.ledger.walk import CHUNK, Walk, chunks
+from trailgate.model.digest import Digest
 from trailgate.tlog.checkpoint import Checkpoint
 from trailgate.tlog.merkle import Frontier, leaf_hash, root_of
 from trailgate.tlog.note import SigningKey
@@ -326,7 +328,8 @@ def test_a_checkpoint_that_is_not_this_logs_is_a_problem(trail, key, path):
 def forget(path, key, keys, claims):
     with SqliteStore(path, key) as store:
         vault = rec.Vault(store.disclosures("subject:"))
-        store.append(trails.entries(vault, claims, 100), forget=keys)
+        last = trails.position(5 + len(claims))
+        store.append(trails.entries(vault, claims, 6), positions=last, forget=keys)
 
 
 def test_an_erased_person_is_no_problem_where_the_log_says_so(trail, key):
@@ -500,6 +503,99 @@ def test_an_entry_that_is_not_what_its_schema_says(path, key):
     with SqliteStore(path, key) as store:
         store.append([Entry(b'{"schema":"trailgate.dev/record/v1"}', "k")])
     assert "does not have the form of its schema" in first(path, key).what
+
+
+# What the writer goes by
+
+
+_KEY = "INSERT INTO dedupe (key, idx) VALUES (?, ?)"
+
+
+@pytest.mark.parametrize("name", ["claim/boot-1/6/0", "claim/boot-1/5/1", "missing/boot-1/6-6"])
+def test_a_key_that_would_have_the_next_claim_dropped_is_a_problem(trail, key, name):
+    put(trail, _KEY, name, 5)
+    found = first(trail, key)
+    assert (found.index, f"the dedupe key {name} names this entry" in found.what) == (5, True)
+
+
+def test_a_key_that_names_no_entry_is_a_problem(trail, key):
+    put(trail, _KEY, "claim/boot-1/6/0", 6)
+    assert "names entry 6, which is not there" in first(trail, key).what
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("value = CAST(replace(value, ':5', ':55') AS BLOB)", "the position says batch 55, the"),
+        ("value = CAST(replace(value, ':5', ':4') AS BLOB)", "the position says batch 4, the"),
+        ("value = CAST('{' AS BLOB)", "can't be read"),
+        ("name = 'spool/other'", "process boot-1: the position says batch none"),
+        ("name = 'other'", "process boot-1: the position says batch none"),
+    ],
+)
+def test_a_position_that_the_entries_do_not_bear_out_is_a_problem(trail, key, change, what):
+    tamper(trail, f"UPDATE position SET {change}")
+    assert what in first(trail, key).what
+
+
+def spooled(path, key, *places, gaps=()):
+    """A ledger of claims from these (batch, claim) of one process; gaps: before which, of what."""
+    sqlite.create(path, key)
+    vault, made = rec.Vault(), []
+    for number, (seq, index) in enumerate(places):
+        for before, first_seq, last_seq in gaps:
+            if before == number:
+                claim = rec.gap(
+                    trails.examples.CONTEXT, trails.examples.NOW, rec.GapCause.BATCHES_MISSING,
+                    boot="b", first_seq=first_seq, last_seq=last_seq,
+                )  # fmt: skip
+                made.append((claim, f"missing/b/{first_seq}-{last_seq}", None))
+        claim = trails.claims()[0]
+        made.append((claim, f"claim/b/{seq}/{index}", rec.Position("b", seq, index)))
+    last = max((seq for seq, _ in places), default=0)
+    with SqliteStore(path, key) as store:
+        for claim, name, position in made:
+            record, rows = rec.commit(
+                claim, vault, recorded_at=trails.examples.NOW, position=position
+            )
+            kept = {"spool/b": Last(last, Digest.of(b"")).to_bytes()}
+            store.append([Entry(rec.encode(record), name, rows)], positions=kept)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("places", "gaps"),
+    [
+        ([(0, 0), (1, 0), (1, 1), (1, 2), (2, 0)], ()),
+        ([(0, 0), (3, 0), (4, 0)], [(1, 1, 2)]),
+        ([(2, 0), (2, 1)], [(0, 0, 1)]),
+    ],
+)
+def test_batches_that_are_all_there_or_told_to_be_missing_hold(tmp_path, key, places, gaps):
+    assert run(spooled(tmp_path / "s.db", key, *places, gaps=gaps), key).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("places", "gaps", "wrong"),
+    [
+        ([(0, 0), (2, 0)], (), (1, "process b: batch 2, claim 0, expected batch 1")),
+        ([(1, 0)], (), (0, "batch 1, claim 0, expected batch 0")),
+        ([(0, 0), (1, 1)], (), (1, "batch 1, claim 1, expected claim 0")),
+        ([(0, 0), (0, 2)], (), (1, "batch 0, claim 2, expected claim 1")),
+        ([(0, 0), (3, 0)], [(1, 1, 1)], (2, "batch 3, claim 0, expected batch 2")),
+        ([(0, 0), (3, 0)], [(1, 2, 2)], (2, "batch 3, claim 0, expected batch 1")),
+    ],
+)
+def test_a_claim_that_is_missing_without_a_gap_is_a_problem(tmp_path, key, places, gaps, wrong):
+    found = first(spooled(tmp_path / "s.db", key, *places, gaps=gaps), key)
+    assert (found.index, wrong[1] in found.what) == (wrong[0], True)
+
+
+def test_a_claim_that_comes_twice_is_a_problem(trail, key):
+    with SqliteStore(trail, key) as store:
+        again = trails.entries(rec.Vault(store.disclosures("subject:")), trails.claims()[:1])
+        store.append([Entry(again[0].record, "under another key", again[0].disclosures)])
+    assert "batch 0, claim 0, expected batch 6" in first(trail, key).what
 
 
 # Any byte

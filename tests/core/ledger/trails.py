@@ -6,8 +6,10 @@ from datetime import timedelta
 from tests.core.ledger import example_records as examples
 from trailgate.ledger import record as rec
 from trailgate.ledger import sqlite
+from trailgate.ledger.chain import Last
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.store import Entry
+from trailgate.model.digest import Digest
 
 HOUR = timedelta(hours=1)
 
@@ -38,14 +40,19 @@ def entries(vault, some=None, start=0):
             recorded_at=examples.NOW,
             position=rec.Position("boot-1", number, 0),
         )
-        made.append(Entry(rec.encode(record), f"boot-1/{number}/0", rows))
+        made.append(Entry(rec.encode(record), f"claim/boot-1/{number}/0", rows))
     return made
+
+
+def position(number):
+    """What the recorder keeps after this batch."""
+    return {"spool/boot-1": Last(number, Digest.of(b"a batch")).to_bytes()}
 
 
 def write(path, key, vault=None, some=None):
     """Make a ledger of these claims."""
     sqlite.create(path, key)
     with SqliteStore(path, key) as store:
-        for entry in entries(vault or rec.Vault(), some):
-            store.append([entry])
+        for number, entry in enumerate(entries(vault or rec.Vault(), some)):
+            store.append([entry], positions=position(number))
     return path
