@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from trailgate.assess import explain, templates, verdict
@@ -26,7 +26,7 @@ from trailgate.assess.classify import (
 from trailgate.assess.evidence_source import EvidenceSource
 from trailgate.assess.facts import ChangeFacts, change_facts
 from trailgate.assess.images import NoImagesError
-from trailgate.assess.lookup import Lookup
+from trailgate.assess.lookup import Lookup, distinct
 from trailgate.assess.owners import (
     OwnerReader,
     Owners,
@@ -38,9 +38,10 @@ from trailgate.model.admission import AdmissionRequest, ContainerImage, Operatio
 from trailgate.model.assessment import Assessment, ChangeClass, Question
 from trailgate.model.decision import Decision
 from trailgate.model.errors import MalformedError, TrailgateError
+from trailgate.model.evidence import Gathered
 from trailgate.model.reason import Reason
 from trailgate.policy.compiled import DeployPolicy
-from trailgate.policy.decide import decide
+from trailgate.policy.decide import decide, refuses_caller
 from trailgate.policy.material import covers
 
 _log = logging.getLogger(__name__)
@@ -163,13 +164,11 @@ class Assessor:
     ) -> Decision:
         """Gather what is known of the images, and ask the policies.
 
-        ``aged``: the images for which facts of any age will do.
+        ``aged``: the images for which facts of any age will do. For a caller who is
+        denied anyway nothing is gathered, so that the answer is the same at any time and
+        nobody's fetches wait for it.
         """
         request = case.request
-        texts = (use.image for use in case.images)
-        gathered = await self._lookup.gather(
-            case.covering, texts, deadline=deadline, inherited=aged
-        )
         question = Question(
             namespace=request.namespace,
             caller=request.caller,
@@ -178,9 +177,14 @@ class Assessor:
             images=case.images,
             inherited=inherited,
             cluster=self._cluster,
-            at=self._clock(),
         )
-        decision = decide(question, gathered, case.covering)
+        texts = distinct(use.image for use in case.images)
+        gathered: Mapping[str, Gathered] = {}
+        if not refuses_caller(question, case.covering):
+            gathered = await self._lookup.gather(
+                case.covering, texts, deadline=deadline, inherited=aged
+            )
+        decision = decide(replace(question, at=self._clock()), gathered, case.covering)
         return verdict.without_images(decision) if case.is_without_images else decision
 
     async def _inherited(self, case: _Case, claim: OwnerClaim, deadline: float) -> frozenset[str]:

@@ -1,15 +1,17 @@
-"""Two small tools for facts that are dear to get: a bounded cache, and one flight per key.
+"""Small tools for facts that are dear to get: a bounded cache, slots, one flight per key.
 
-Neither knows what it holds. Both belong to one event loop.
+None knows what it holds. All belong to one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -67,16 +69,46 @@ class BoundedCache(Generic[K, V]):
             self.evicted += 1
 
 
+class Slots:
+    """So many may work at once, and no group of them takes more than its share."""
+
+    def __init__(self, total: int, share: int) -> None:
+        self._total = asyncio.Semaphore(total)
+        self._share = share
+        self._groups: WeakValueDictionary[Hashable, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def of(self, group: Hashable) -> AsyncIterator[None]:
+        """Hold a slot for a member of the group; who waits for the group's holds none."""
+        mine = self._groups.get(group)
+        if mine is None:
+            mine = self._groups[group] = asyncio.Semaphore(self._share)
+        async with mine, self._total:
+            yield
+
+
 class Flights(Generic[K, V]):
     """One flight per key, shared by all who wait for it.
 
     A flight belongs to nobody: when all who waited are gone (their deadline passed) it
     flies on, and its result is there for who asks again.
+
+    ``group`` says where a flight goes to: no one destination gets more than ``share``
+    of the flights, so that one where nothing lands leaves room for the others.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(
+        self,
+        limit: int,
+        *,
+        share: int | None = None,
+        group: Callable[[K], Hashable] = lambda _: None,
+    ) -> None:
         self._limit = limit
+        self._share = limit if share is None else share
+        self._group = group
         self._tasks: dict[K, asyncio.Task[V]] = {}
+        self._going: Counter[Hashable] = Counter()
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -88,10 +120,12 @@ class Flights(Generic[K, V]):
         """
         task = self._tasks.get(key)
         if task is None:
-            if len(self._tasks) >= self._limit:
+            where = self._group(key)
+            if len(self._tasks) >= self._limit or self._going[where] >= self._share:
                 raise BusyError
             task = asyncio.create_task(start())
             self._tasks[key] = task
+            self._going[where] += 1
             task.add_done_callback(lambda done: self._landed(key, done))
         return await asyncio.shield(task)
 
@@ -104,5 +138,9 @@ class Flights(Generic[K, V]):
 
     def _landed(self, key: K, task: asyncio.Task[V]) -> None:
         del self._tasks[key]
+        where = self._group(key)
+        self._going[where] -= 1
+        if not self._going[where]:
+            del self._going[where]
         if not task.cancelled():
             task.exception()  # seen: whoever still waits gets it from the shield

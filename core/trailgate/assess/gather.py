@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from trailgate.assess.cache import BoundedCache, BusyError, Flights
+from trailgate.assess.cache import BoundedCache, BusyError, Flights, Slots
 from trailgate.evidence.verify import verify
 from trailgate.model.artifact import Attached
 from trailgate.model.digest import Digest
@@ -76,8 +76,12 @@ class Bounds:
     facts_bytes: int = 64 * _MIB
     flights: int = 256
     """Images being fetched or verified, beyond which a request is told to come again."""
+    host_flights: int = 192
+    """The same for one registry: one that does not answer leaves room for the others."""
     fetches: int = 32
     """Images being fetched at the same time."""
+    host_fetches: int = 8
+    """The same from one registry."""
     threads: int = 2
     """For verification."""
     fetch_seconds: float = 30.0
@@ -117,14 +121,15 @@ class RegistryEvidence:
         self._content = BoundedCache[_Content, _Fetched](self._bounds.content_bytes)
         self._facts = BoundedCache[_Facts, Evidence](self._bounds.facts_bytes)
         self._tags = BoundedCache[_Content, Digest](_MIB)
-        self._fetching = Flights[_Content, _Fetched](self._bounds.flights)
-        self._verifying = Flights[_Facts, Evidence](self._bounds.flights)
-        self._resolving = Flights[_Content, Digest](self._bounds.flights)
+        most, share = self._bounds.flights, self._bounds.host_flights
+        self._fetching = Flights[_Content, _Fetched](most, share=share, group=_host)
+        self._verifying = Flights[_Facts, Evidence](most, share=share, group=_host)
+        self._resolving = Flights[_Content, Digest](most, share=share, group=_host)
         self.warm = 0
         """How often facts were there at once."""
         self.fetched = 0
         """How often a registry was asked for all that is attached to an image."""
-        self._slots = asyncio.Semaphore(self._bounds.fetches)
+        self._slots = Slots(self._bounds.fetches, self._bounds.host_fetches)
         self._pool = ThreadPoolExecutor(self._bounds.threads, thread_name_prefix="verify")
 
     @property
@@ -210,7 +215,7 @@ class RegistryEvidence:
         return evidence
 
     async def _fetch(self, image: ImageReference, key: _Content) -> _Fetched:
-        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots:
+        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots.of(image.registry):
             at = self._clock()
             self.fetched += 1
             attached = await fetch_attached(self._registry, image)
@@ -258,10 +263,14 @@ class RegistryEvidence:
         return UnresolvedTag(image, digest)
 
     async def _ask_tag(self, image: ImageReference, key: _Content) -> Digest:
-        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots:
+        async with asyncio.timeout(self._bounds.fetch_seconds), self._slots.of(image.registry):
             digest = await self._registry.resolve(image)
         self._tags.put(key, digest, _OVERHEAD, self._clock() + self._freshness.absent)
         return digest
+
+
+def _host(key: _Content | _Facts) -> str:
+    return key[0]
 
 
 def _content_key(image: ImageReference, reference: str) -> _Content:

@@ -49,14 +49,9 @@ class Lookup:
         ``Unavailable``; the fetch itself goes on where the source says so.
         Raises ``MalformedError`` for more than 32 different images.
         """
-        distinct = dict.fromkeys(texts)
-        if len(distinct) > MAX_IMAGES:
-            raise MalformedError(
-                f"got {len(distinct)} different images, expected at most {MAX_IMAGES}"
-            )
         gathered: dict[str, Gathered] = {}
         cold: dict[str, Known] = {}
-        for text in distinct:
+        for text in distinct(texts):
             known = self.known(covering, text)
             if known is None:
                 continue
@@ -120,6 +115,14 @@ class Lookup:
             for task in tasks.values():
                 if not task.cancel() and not task.cancelled():
                     task.exception()  # seen: the first one has been raised
+
+
+def distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    """Name each image once; raises ``MalformedError`` for more than 32 of them."""
+    found = tuple(dict.fromkeys(texts))
+    if len(found) > MAX_IMAGES:
+        raise MalformedError(f"got {len(found)} different images, expected at most {MAX_IMAGES}")
+    return found
 
 
 def nothing(image: ImageReference) -> Gathered:

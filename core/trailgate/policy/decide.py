@@ -8,7 +8,7 @@ namespace; whatever is missing, unreadable or not understood is a reason against
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from trailgate.model.admission import ContainerImage
@@ -49,20 +49,25 @@ def decide(
     """Decide one request under all policies that cover its namespace.
 
     ``gathered`` has what was found for each image, by its string in the spec; an
-    image that a policy has a rule for and that is not in it counts as unavailable.
-    Allowed unless a policy that enforces has something against it.
+    image that a policy has a rule for and that is not in it counts as unavailable,
+    or is left undetermined where ``refuses_caller``. Allowed unless a policy that
+    enforces has something against it.
     """
     matching = covers(policies, question.namespace)
+    settled = not gathered and bool(question.images) and refuses_caller(question, matching)
     findings: list[Finding] = []
     checks = _NOTHING_ASKED.copy()
     for policy in matching:
-        findings += (_finding(item, policy) for item in _about_request(policy, question, checks))
+        failures = _about_request(policy, question, checks)
+        findings += (
+            _finding(_without_a_look(item) if settled else item, policy) for item in failures
+        )
     verify = bool(matching) and question.change_class in _VERIFIED
     if matching and question.change_class is ChangeClass.ROOT:
         checks[Check.CONFIGURATION] = CheckResult.NOT_ATTESTED
     verdicts: list[ImageVerdict] = []
     for text, containers in _uses(question.images).items():
-        subject = _Subject(text, containers, _parse(text), gathered.get(text), question)
+        subject = _Subject(text, containers, _parse(text), gathered.get(text), question, settled)
         verdict = _verdict(subject, matching if verify else ())
         verdicts.append(verdict)
         findings += verdict.findings
@@ -77,6 +82,26 @@ def decide(
     )
 
 
+def refuses_caller(question: Question, policies: Sequence[DeployPolicy]) -> bool:
+    """Whether a policy denies this caller, whatever is known of the images.
+
+    Then nobody needs to look at them, and somebody who may change nothing can't keep
+    the gate busy with images that take long to look at.
+    """
+    return question.change_class is ChangeClass.ROOT and any(
+        policy.reference.mode is Mode.ENFORCE
+        and policy.callers is not None
+        and caller.check(question.caller, policy.callers) is not None
+        for policy in covers(policies, question.namespace)
+    )
+
+
+def _without_a_look(failure: Failure) -> Failure:
+    if failure.check is not Check.CALLER:
+        return failure
+    return replace(failure, got=f"{failure.got}; the images were not looked at")
+
+
 @dataclass(slots=True)
 class _Subject:
     """One image string of the request, with what is known about it."""
@@ -86,6 +111,8 @@ class _Subject:
     image: ImageReference | None
     gathered: Gathered | None
     question: Question
+    settled: bool
+    """Nobody looked for evidence: the caller alone is enough to deny."""
     findings: list[Finding] = field(default_factory=list)
     statements: dict[tuple[str, str], Statement] = field(default_factory=dict)
     """By digest and signer: one that was found in two places is one."""
@@ -207,6 +234,8 @@ def _by_digest(subject: _Subject, rule: Rule) -> Examination:
                 gathered.current,
             )
             return _unproven(failure)
+        case None if subject.settled:
+            return _undetermined(rule)
         case Unavailable():
             detail = gathered.detail
         case Evidence():

@@ -37,7 +37,7 @@ from trailgate.assess.images import (
 from trailgate.model.admission import AdmissionRequest, Kind, Operation
 from trailgate.model.assessment import ChangeClass
 from trailgate.model.canonical import fingerprint
-from trailgate.model.decision import Mode
+from trailgate.model.decision import Check, CheckResult, Mode
 from trailgate.model.digest import Digest
 from trailgate.model.evidence import Unavailable, UnresolvedTag
 from trailgate.model.image import ImageReference
@@ -71,6 +71,25 @@ class TestRoot:
         assert not found.decision.allowed
         assert "SignatureMissing" in codes(found)
         assert "SignatureMissing" in found.message
+
+    async def test_nobody_is_asked_for_a_caller_who_is_denied_anyway(self, kind):
+        """Else an unlisted caller keeps the gate busy with images that take long."""
+        facts = FactsTwin({IMAGE: good()})
+        found = await assessor(facts=facts).assess(request(workload(kind), caller=LAPTOP))
+        assert codes(found) == ["CallerNotAllowed"]
+        assert facts.asked == []
+        assert "the images were not looked at" in found.message
+        assert found.decision.checks[Check.SIGNATURE] is CheckResult.UNDETERMINED
+        assert not found.decision.retryable
+
+    @pytest.mark.parametrize("mode", ["Audit", "Warn"])
+    async def test_a_policy_that_does_not_deny_looks_at_everything(self, kind, mode):
+        facts = FactsTwin({IMAGE: replace(good(), statements=())})
+        policy = builders.policy(mode=mode)
+        gate = assessor(policy, facts=facts)
+        found = await gate.assess(request(workload(kind), caller=LAPTOP))
+        assert {"CallerNotAllowed", "SignatureMissing"} <= set(codes(found))
+        assert facts.asked == [IMAGE]
 
     async def test_one_bad_image_of_two_is_denied(self, kind):
         facts = FactsTwin({IMAGE: good(), OTHER: replace(good(OTHER), statements=())})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trailgate.assess.cache import BoundedCache, BusyError, Flights
+from trailgate.assess.cache import BoundedCache, BusyError, Flights, Slots
 
 
 def test_the_least_recently_used_goes_first():
@@ -115,6 +115,47 @@ async def test_more_flights_than_may_be_are_refused():
     gate.set()
     assert await asyncio.gather(joined, *tasks) == [1, 1, 1]
     assert await flights.join(3, fly) == 1
+
+
+async def test_no_destination_gets_more_than_its_share_of_the_flights():
+    flights = Flights[tuple[str, int], int](3, share=2, group=lambda key: key[0])
+    gate = asyncio.Event()
+
+    async def fly() -> int:
+        await gate.wait()
+        return 1
+
+    tasks = [asyncio.create_task(flights.join(("slow", number), fly)) for number in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError):
+        await flights.join(("slow", 2), fly)
+    tasks.append(asyncio.create_task(flights.join(("other", 2), fly)))
+    await asyncio.sleep(0)
+    with pytest.raises(BusyError):
+        await flights.join(("third", 2), fly)
+    gate.set()
+    assert await asyncio.gather(*tasks) == [1, 1, 1]
+    assert await flights.join(("slow", 2), fly) == 1
+
+
+async def test_slots_have_a_share_and_a_total():
+    slots = Slots(total=3, share=2)
+    gate, inside = asyncio.Event(), []
+
+    async def work(group: str) -> None:
+        async with slots.of(group):
+            inside.append(group)
+            await gate.wait()
+
+    tasks = [asyncio.create_task(work(group)) for group in ("a", "a", "a", "b", "c")]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert inside == ["a", "a", "b"]
+    tasks[2].cancel()  # one that waits leaves nothing behind
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert inside == ["a", "a", "b", "c"]
+    await asyncio.wait_for(work("a"), 1)
 
 
 async def test_close_ends_what_is_in_the_air():

@@ -291,6 +291,36 @@ async def test_too_many_fetches_are_unavailable(world, make):
     assert await kinds(source, images[2]) == {"signature"}
 
 
+async def test_one_registry_that_hangs_leaves_the_others_their_slots(world, clock, make):
+    """32 images of a registry that does not answer once stopped every deployment."""
+    hanging = "hanging.example"
+
+    class Named(World):
+        async def _pass(self) -> None:
+            pass
+
+        async def manifest(self, image):
+            if image.registry == hanging:
+                await asyncio.Event().wait()
+            return await super().manifest(image)
+
+    healthy = Named(world.memory)
+    source = RegistryEvidence(healthy, lambda: {HOST, hanging}, clock=clock)
+    image = await world.image("web", "signature")
+    stuck = [
+        asyncio.create_task(
+            source.gather(replace(image, registry=hanging, digest=Digest.of(b"%d" % n)), BUILD)
+        )
+        for n in range(64)
+    ]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await kinds(source, image) == {"signature"}
+    for task in stuck:
+        task.cancel()
+    await source.close()
+
+
 async def test_the_cache_is_bounded_in_bytes(world, make):
     source = make(bounds=Bounds(content_bytes=40_000, facts_bytes=40_000))
     images = [await world.image(f"i{number}", *KINDS) for number in range(12)]
