@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from trailgate.ledger.errors import LedgerCorruptError, LedgerError, LedgerUnavailableError
+from trailgate.ledger.sql import script
 
 APPLICATION_ID: Final = 0x5452474C
 SCHEMA_VERSION: Final = 1
@@ -33,6 +35,7 @@ _RETRYABLE: Final = frozenset(
     }
 )
 _NOT_OPENED: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+_SCHEMA: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 _PROBE: Final = "SELECT count(*) FROM sqlite_schema"
 
 
@@ -109,13 +112,28 @@ def create(path: Path, schema: str) -> sqlite3.Connection:
 
 
 def require_ledger(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse another program's database, or a later version's (``LedgerError``)."""
+    """Refuse another program's database, a later version's, or other tables (``LedgerError``)."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION_ID:
         raise LedgerCorruptError(f"{path} is not a ledger (application id {application:#x})")
     if version != SCHEMA_VERSION:
         raise LedgerError(f"{path} has schema version {version}, expected {SCHEMA_VERSION}")
+    found, expected = connection.execute(_SCHEMA).fetchall(), _expected()
+    if found != expected:
+        names = ", ".join(sorted({str(row[1])[:80] for row in {*found} ^ {*expected}}))
+        raise LedgerCorruptError(
+            f"{path} has not the tables of a ledger, or others beside them: {names}. "
+            "A view or trigger can show each reader something else, so nothing is read"
+        )
+
+
+@cache
+def _expected() -> list[tuple[Any, ...]]:
+    """Say what a new ledger's schema is; every byte of it counts."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(script("schema.sql"))
+        return fresh.execute(_SCHEMA).fetchall()
 
 
 def _connect(path: Path, mode: str, extra: str = "") -> sqlite3.Connection:

@@ -272,6 +272,8 @@ class SqliteStore(SqliteReader):
             connection, frontier = self._connect()
             connection.execute("BEGIN IMMEDIATE")
             try:
+                # A trigger would act within this very transaction.
+                files.require_ledger(self.path, connection)
                 self._require_unchanged(connection, frontier)
                 batch = Batch(frontier, lambda key: _index_of(connection, key, frontier))
                 outcomes = [batch.add(call.entries, call.positions, call.forget) for call in calls]

@@ -189,9 +189,9 @@ class SqliteReader:
         """Whether a row of this key is there, shared or of any one entry."""
         return self._one("find_disclosure", key, key) is not None
 
-    def quick_check(self) -> str:
+    def integrity_check(self) -> str:
         """Ask SQLite whether the file's own structure is sound: ``ok``, or what is not."""
-        (answer,) = self._one("quick_check") or ("no answer",)
+        (answer,) = self._one("integrity_check") or ("no answer",)
         return _text(answer)
 
     def _one(self, statement: str, *values: Any) -> Any:

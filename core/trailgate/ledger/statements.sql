@@ -87,5 +87,5 @@ SELECT idx, key FROM entry_disclosure WHERE idx < 0 OR idx >= ? ORDER BY idx, ke
 -- name: find_disclosure
 SELECT 1 FROM disclosure WHERE key = ? UNION ALL SELECT 1 FROM entry_disclosure WHERE key = ?;
 
--- name: quick_check
-PRAGMA quick_check(1);
+-- name: integrity_check
+PRAGMA integrity_check(1);

@@ -141,7 +141,7 @@ class _Run:
         )
 
     def all(self, outside: Sequence[Outside]) -> None:
-        answer = self._reader.quick_check()
+        answer = self._reader.integrity_check()
         if answer != "ok":
             self.problem(None, "the file's structure is damaged", "ok", answer)
         self._name()

@@ -587,3 +587,48 @@ def test_the_lock_file_cannot_be_made(tmp_path, key, monkeypatch, path):
     monkeypatch.setattr("trailgate.ledger.lock.os.open", refuse)
     with pytest.raises(LedgerError, match="can't open the lock"):
         SqliteStore(path, key)
+
+
+# The schema is data too
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE entry RENAME TO e0; CREATE VIEW entry AS SELECT idx, record FROM e0",
+        "CREATE TRIGGER t AFTER INSERT ON entry BEGIN DELETE FROM dedupe; END",
+        "CREATE TABLE other (id INTEGER)",
+        "CREATE INDEX other ON entry (record)",
+        "DROP TABLE position",
+        "ALTER TABLE entry RENAME COLUMN record TO other",
+        "ALTER TABLE entry ADD COLUMN more TEXT",
+        """PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = sql || ' ' WHERE name = 'entry'""",
+    ],
+)
+def test_a_ledger_with_other_tables_views_or_triggers_is_not_opened(path, key, change):
+    with SqliteStore(path, key) as store:
+        store.append([entry(0)])
+    with sqlite3.connect(path) as intruder:
+        intruder.executescript(change)
+    intruder.close()
+    with pytest.raises(LedgerCorruptError, match="has not the tables of a ledger, or others"):
+        SqliteReader(path)
+    with pytest.raises(LedgerCorruptError, match="has not the tables"):
+        SqliteStore(path, key)
+
+
+def test_a_trigger_that_comes_while_it_runs_does_nothing(path, key):
+    with SqliteStore(path, key) as store:
+        store.append([entry(0)])
+        put = "CREATE TRIGGER t AFTER INSERT ON node BEGIN DELETE FROM dedupe; END"
+        with sqlite3.connect(path) as intruder:
+            intruder.execute(put)
+        intruder.close()
+        with pytest.raises(LedgerCorruptError, match="or others beside them: t"):
+            store.append([entry(1)])
+        with sqlite3.connect(path) as owner:
+            assert owner.execute("SELECT count(*) FROM dedupe").fetchone() == (1,)
+            owner.execute("DROP TRIGGER t")
+        owner.close()
+        assert store.append([entry(1)]) == (1,)

@@ -240,8 +240,6 @@ def test_entries_added_without_the_key_are_not_covered(trail, key):
         ("UPDATE log SET origin = 'other'", "names another log"),
         ("UPDATE log SET vkey = 'other'", "names another key"),
         ("DELETE FROM log", "does not say which log"),
-        ("DROP TABLE node", "no such table"),
-        ("ALTER TABLE entry RENAME COLUMN record TO other", "no such column"),
     ],
 )
 def test_other_tampering_is_found(trail, key, statement, words):
