@@ -38,6 +38,9 @@ _REVISION = "/metadata/annotations/deployment.kubernetes.io~1revision"
 _OWNERS = "/metadata/ownerReferences"
 _TOPOLOGY = "topology.kubernetes.io/"
 _SCHEDULER = "system:kube-scheduler"
+# One release each, and kept after it was replaced: whoever scales up an old one, its
+# Deployment being gone or orphaned, rolls back. Only their owner's controller may unasked.
+_RELEASES = frozenset({"replicasets", "replicationcontrollers"})
 
 
 class Scope(Enum):
@@ -163,9 +166,8 @@ def _update(request: AdmissionRequest, options: Options) -> Classified:
     if request.kind == POD and callers.has_mirror(new) and not callers.has_mirror(old):
         return _mirror(request, new)
     if not delta.effective:
-        quiet = ChangeClass.SCALE if delta.scaled_up else ChangeClass.NO_DELTA
         own = delta.scaled_up and _is_controlled(request, old, new, options)
-        return Classified(ChangeClass.CHILD if own else quiet, delta=delta)
+        return Classified(ChangeClass.CHILD, delta=delta) if own else _scaling(request, delta)
     if _is_bookkeeping(request, old, new, delta, options):
         return Classified(ChangeClass.NO_DELTA, delta=delta)
     scope = Scope.ALL if request.kind in WORKLOADS else Scope.NONE
@@ -264,9 +266,16 @@ def _resize(request: AdmissionRequest, options: Options) -> Classified:
 
 
 def _scale(request: AdmissionRequest, _: Options) -> Classified:
-    delta = compare_scale(_old_object(request), _object(request))
+    return _scaling(request, compare_scale(_old_object(request), _object(request)))
+
+
+def _scaling(request: AdmissionRequest, delta: Delta) -> Classified:
+    """Say what more replicas are, when nothing else has changed."""
     if not delta.scaled_up:
         return Classified(ChangeClass.NO_DELTA, delta=delta)
+    if request.resource in _RELEASES:
+        scope = Scope.ALL if request.kind in WORKLOADS else Scope.NONE  # a Scale has no template
+        return Classified(ChangeClass.ROOT, scope, delta=delta)
     return Classified(ChangeClass.SCALE, delta=delta)
 
 

@@ -52,6 +52,22 @@ def unavailable(text: str = IMAGE) -> Unavailable:
     return Unavailable(ImageReference.parse(text), "registry.example: no connection")
 
 
+async def test_an_unlisted_caller_does_not_scale_an_old_release_up():
+    """Orphaned by deleting its Deployment, an old ReplicaSet is a rollback at hand."""
+    scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "web-1"}}
+    old, new = {**scale, "spec": {"replicas": 0}}, {**scale, "spec": {"replicas": 2}}
+    asked = request(new, old, subresource="scale", resource="replicasets", caller=LAPTOP)
+    found = await assessor().assess(asked)
+    assert codes(found) == ["CallerNotAllowed"]
+    assert not found.decision.allowed
+    listed = await assessor().assess(replace(asked, caller=DEPLOYER))
+    assert listed.decision.allowed
+    assert listed.recorded
+    assert listed.delta == ("/spec/replicas",)
+    web = await assessor().assess(replace(asked, resource="deployments"))
+    assert (web.decision.allowed, web.change_class) == (True, ChangeClass.SCALE)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 class TestRoot:
     async def test_good_evidence_by_a_listed_caller_is_admitted(self, kind):

@@ -246,7 +246,18 @@ class TestUpdateOfAChild:
         new = edited(old, spec__replicas=5)
         asked = request(new, old, caller=controller("deployment-controller"))
         assert classify(asked).change_class is CHILD
-        assert classify(replace(asked, caller=LAPTOP)).change_class is SCALE
+        assert classify(replace(asked, caller=LAPTOP)).change_class is ROOT
+
+    @pytest.mark.parametrize("kind", [REPLICA_SET, REPLICATION_CONTROLLER])
+    def test_scaling_up_a_release_is_a_rollback(self, kind):
+        """The Deployment is deleted and its ReplicaSets are orphaned: nobody's template changes."""
+        old = edited(workload(kind), spec__replicas=0)
+        autoscaler = controller("horizontal-pod-autoscaler")
+        for caller in (LAPTOP, autoscaler, controller("deployment-controller")):
+            found = classify(request(edited(old, spec__replicas=1), old, caller=caller))
+            assert (found.change_class, found.scope) == (ROOT, Scope.ALL)
+            down = classify(request(old, edited(old, spec__replicas=1), caller=caller))
+            assert down.change_class is NO_DELTA
 
 
 class TestGarbageCollector:
@@ -450,6 +461,10 @@ class TestSubresources:
 
         asked = request(scale(new), scale(old), subresource="scale", resource="deployments")
         assert classify(asked).change_class is expected
+        for resource in ("replicasets", "replicationcontrollers"):
+            found = classify(replace(asked, resource=resource))
+            assert found.change_class is (ROOT if expected is SCALE else expected)
+            assert found.scope is Scope.NONE
 
     @pytest.mark.parametrize("replicas", ["3", 3.0, True, [3]])
     def test_scale_to_what_is_no_number_is_malformed(self, replicas):
