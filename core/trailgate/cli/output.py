@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Also the full-width forms, which some spreadsheets take for the same.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
 def output_option(*formats: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -49,7 +50,10 @@ def emit_fields(fields: Mapping[str, Any]) -> None:
 
 
 def emit_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print RFC 4180 CSV; a cell that a spreadsheet would run as a formula gets a ``'``."""
+    """Print RFC 4180 CSV; a cell that a spreadsheet would run as a formula gets a ``'``.
+
+    Control characters are made visible, those too that turn the direction of a text.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
     writer.writerow(columns)
@@ -73,5 +77,5 @@ def _cell(value: Any) -> str:
 
 
 def _guarded(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = "" if value is None else visible(str(value))
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text

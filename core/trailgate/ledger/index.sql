@@ -19,7 +19,7 @@ CREATE TABLE event (
     idx INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     decided_at TEXT NOT NULL,
-    change_id TEXT,
+    claim TEXT,
     outcome TEXT,
     namespace TEXT
 ) STRICT;
@@ -35,9 +35,10 @@ CREATE TABLE workload (
     PRIMARY KEY (name, kind, idx)
 ) STRICT, WITHOUT ROWID;
 
--- One row a change, however often it was claimed; the last claim stands for it.
+-- One row a change and caller, however often it was claimed; the last claim stands for it.
+-- Whoever asked for the same change too (a deletion, mostly) is never counted as another.
 CREATE TABLE change (
-    change_id TEXT PRIMARY KEY,
+    claim TEXT PRIMARY KEY,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     claims INTEGER NOT NULL

@@ -11,13 +11,16 @@ COMMITTER: Final = "committer"
 APPROVER: Final = "approver"
 CALLER: Final = "caller"
 
+CREDENTIAL: Final = "/caller/credentialId"
+IMPERSONATED: Final = "Impersonated"
+
 
 @dataclass(frozen=True, slots=True)
 class IndexRows:
     """The rows of one entry."""
 
     event: tuple[Any, ...]
-    """kind, decided_at, change_id, outcome, namespace."""
+    """kind, decided_at, claim (the change and who asked for it), outcome, namespace."""
     workloads: frozenset[tuple[str, str]]
     """(name, kind)."""
     roles: frozenset[tuple[str, str]]
@@ -37,7 +40,7 @@ def rows_of(record: Mapping[str, Any]) -> IndexRows:
     event = (
         record["kind"],
         record["decidedAt"],
-        record.get("changeId"),
+        _claim(record),
         record.get("outcome"),
         record.get("namespace") or record.get("object", {}).get("namespace"),
     )
@@ -60,6 +63,22 @@ def rows_of(record: Mapping[str, Any]) -> IndexRows:
         frozenset(digest for image in images for digest in _digests(image)),
         frozenset(revision for image in images for revision in _revisions(image)),
     )
+
+
+def _claim(record: Mapping[str, Any]) -> str | None:
+    """Name the change together with its caller; None where a record is of no change.
+
+    The API server reviews one request again after a conflict: one change. Two people who
+    ask for the same one (to delete what is being deleted) are two, and so are a service
+    account and whoever borrows its name.
+    """
+    change, caller = record.get("changeId"), record.get("caller")
+    if change is None or caller is None:
+        return change
+    person = caller.get("person")
+    who = caller.get("user") if person is None else record["people"][person]["id"]
+    borrowed = record["absent"].get(CREDENTIAL) == IMPERSONATED
+    return f"{change} {'impersonated' if borrowed else 'by'} {who}"
 
 
 def _references(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,15 +8,15 @@ INSERT INTO progress (id, origin, size, leaf) VALUES (1, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET origin = excluded.origin, size = excluded.size, leaf = excluded.leaf;
 
 -- name: insert_event
-INSERT INTO event (idx, kind, decided_at, change_id, outcome, namespace)
+INSERT INTO event (idx, kind, decided_at, claim, outcome, namespace)
 VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: insert_workload
 INSERT OR IGNORE INTO workload (name, kind, idx) VALUES (?, ?, ?);
 
 -- name: insert_change
-INSERT INTO change (change_id, first, last, claims) VALUES (?1, ?2, ?2, 1)
-ON CONFLICT (change_id) DO UPDATE SET last = excluded.last, claims = claims + 1;
+INSERT INTO change (claim, first, last, claims) VALUES (?1, ?2, ?2, 1)
+ON CONFLICT (claim) DO UPDATE SET last = excluded.last, claims = claims + 1;
 
 -- name: insert_role
 INSERT OR IGNORE INTO role (person, role, idx) VALUES (?, ?, ?);
@@ -35,13 +35,13 @@ INSERT OR IGNORE INTO revision (revision, idx) VALUES (?, ?);
 SELECT id, login FROM person ORDER BY id;
 
 -- name: read_claims
-SELECT c.claims, c.first FROM event AS e JOIN change AS c ON c.change_id = e.change_id
+SELECT c.claims, c.first FROM event AS e JOIN change AS c ON c.claim = e.claim
 WHERE e.idx = ?;
 
 -- name: select_changes
 -- NULL is "not asked for"; people are JSON arrays of commitments; revisions by prefix.
 SELECT e.idx, coalesce(c.claims, 1), coalesce(c.first, e.idx)
-FROM event AS e LEFT JOIN change AS c ON c.change_id = e.change_id
+FROM event AS e LEFT JOIN change AS c ON c.claim = e.claim
 WHERE (c.last IS NULL OR c.last = e.idx)
 AND (:start IS NULL OR e.decided_at >= :start)
 AND (:end IS NULL OR e.decided_at < :end)

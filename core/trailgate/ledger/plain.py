@@ -27,8 +27,8 @@ def plain(found: Found) -> list[Line]:
     tell = {"admitted": _admitted, "refused": _refused}.get(record["kind"], _other)
     lines += tell(record, reader)
     if found.claims > 1:
-        first = f"first as entry {found.first}"
-        lines.append(("claims", f"{found.claims} for the one change, {first}"))
+        claims = f"{found.claims} by this caller for the one change, first as entry {found.first}"
+        lines.append(("claims", f"{claims} (as the index says; trailgate ledger reindex)"))
     lines.append(("decided", record["decidedAt"]))
     lines.append(("recorded", record["recordedAt"]))
     cluster = record["cluster"]

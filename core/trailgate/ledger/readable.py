@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from trailgate.ledger.index_rows import CREDENTIAL, IMPERSONATED
 from trailgate.ledger.people import Revealed
 
 #: Why a commitment shows nothing: its disclosure isn't there (any more).
 ERASED: Final = "Erased"
+# What a login is made of; anything else is quoted.
+_PLAIN: Final = re.compile(r"[\w.@+-]+")
 _SHORT: Final = len("hmac-sha256:") + 8
 
 
@@ -31,9 +36,15 @@ class Reader:
         if known is None:
             # Still the same mark everywhere: two erased people don't become one.
             return f"erased person {entry['id'][:_SHORT]}"
-        login = self._open(entry["login"]) or self._open(entry["name"])
-        name = known if login is None or known.endswith(f":{login}") else f"{login} ({known})"
-        return f"{name} [bot]" if entry["bot"] else name
+        login, name = self._open(entry["login"]), self._open(entry["name"])
+        if login is not None and known.endswith(f":{login}"):
+            told = known
+        elif login is not None:
+            told = f"{login if _PLAIN.fullmatch(login) else _quoted(login)} ({known})"
+        else:
+            # Only a login is anybody's own: a name is quoted, so that it can't pass for one.
+            told = known if name is None else f"{_quoted(name)} ({known})"
+        return f"{told} [bot]" if entry["bot"] else told
 
     def identity(self, place: int) -> dict[str, Any]:
         """Give all that is known of a person, with a reason for what is not."""
@@ -54,11 +65,16 @@ class Reader:
         return None if value is None else str(value)
 
     def caller(self) -> str | None:
-        """Name who sent the request; None where nobody did."""
+        """Name who sent the request; None where nobody did.
+
+        A name that was borrowed (``kubectl --as``) is never given bare: its owner did nothing.
+        """
         caller = self.record.get("caller")
         if caller is None:
             return None
-        return str(caller["user"]) if caller["person"] is None else self.person(caller["person"])
+        name = str(caller["user"]) if caller["person"] is None else self.person(caller["person"])
+        borrowed = self.record["absent"].get(CREDENTIAL) == IMPERSONATED
+        return f"{name} (impersonated: no credential)" if borrowed else name
 
     def clear(self, value: Any) -> Any:
         """Give any part of the record with its references followed."""
@@ -76,3 +92,7 @@ class Reader:
     def _open(self, committed: str | None) -> str | None:
         opened = None if committed is None else self.revealed.get(committed)
         return None if opened is None else opened.value
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False)

@@ -140,7 +140,8 @@ def test_a_name_cannot_become_a_formula(tmp_path, key, start):
     path = trails.write(tmp_path / "evil.db", key, some=[claim])
     text = run("list", f"--ledger=sqlite:{path}", "-o", "csv").stdout_bytes.decode()
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
-    assert row["committers"].startswith(f"'{start}HYPERLINK(1)")
+    login = json.dumps(f"{start}HYPERLINK(1)")
+    assert row["committers"].startswith(f"{login} (github:66)")
     table = run("list", f"--ledger=sqlite:{path}").stdout
     assert "\t" not in table
     assert "\r" not in table

@@ -12,7 +12,7 @@ from tests.core.ledger import trails
 from trailgate.ledger import record as rec
 from trailgate.ledger.errors import EntryNotFoundError, UnknownSchemaError
 from trailgate.ledger.index import Index, index_path
-from trailgate.ledger.people import erase
+from trailgate.ledger.people import Revealed, erase
 from trailgate.ledger.plain import plain
 from trailgate.ledger.query import Filter, Question, moment
 from trailgate.ledger.readable import Reader
@@ -20,6 +20,7 @@ from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.store import Entry
 from trailgate.ledger.summary import COLUMNS, summary
+from trailgate.model.admission import Operation
 from trailgate.model.errors import MalformedError
 
 EXAMPLES = trails.examples
@@ -173,6 +174,66 @@ def test_of_several_changes_only_approvals_count_for_the_filter(tmp_path, key, s
 
 
 # The index is derived
+
+
+def deletion(caller):
+    """Dave deletes, or somebody else: a change that two can ask for."""
+    found = EXAMPLES.release()
+    gone = replace(
+        found.request, operation=Operation.DELETE, object=None, caller=caller,
+        old_object=found.request.object,
+    )  # fmt: skip
+    return rec.admitted(replace(found, request=gone), EXAMPLES.CONTEXT)
+
+
+def test_two_who_ask_for_one_change_are_two_rows(tmp_path, key):
+    robot = EXAMPLES.DEPLOYER
+    callers = (EXAMPLES.LAPTOP, robot, EXAMPLES.LAPTOP, replace(robot, extra={}), robot)
+    claims = [deletion(caller) for caller in callers]
+    assert len({claim["changeId"] for claim in claims}) == 1
+    path = trails.write(tmp_path / "two.db", key, some=claims)
+    assert ask(path) == [2, 3, 4]
+    assert ask(path, caller=EXAMPLES.LAPTOP.username) == [2]
+    assert ask(path, caller=robot.username) == [3, 4]
+    assert [(read(path, n).claims, read(path, n).first) for n in range(5)] == [
+        (2, 0), (2, 1), (2, 0), (1, 3), (2, 1),
+    ]  # fmt: skip
+
+
+def test_a_borrowed_name_is_never_shown_bare(tmp_path, key):
+    claims = [deletion(EXAMPLES.DEPLOYER), deletion(replace(EXAMPLES.DEPLOYER, extra={}))]
+    path = trails.write(tmp_path / "borrowed.db", key, some=claims)
+    own, borrowed = read(path, 0), read(path, 1)
+    name = EXAMPLES.DEPLOYER.username
+    marked = f"{name} (impersonated: no credential)"
+    assert summary(own).cells()["caller"] == name
+    assert summary(borrowed).cells()["caller"] == marked
+    told = dict(plain(borrowed))
+    assert told["change"].startswith(f"{marked} deleted ")
+    assert told["sent by"] == marked
+    assert dict(plain(own))["sent by"] == name
+
+
+@pytest.mark.parametrize(
+    ("login", "name", "shown"),
+    [
+        ("bob", "Bob Berg", "bob (i:7)"),
+        ("bob.b+x@y-z_1", None, "bob.b+x@y-z_1 (i:7)"),
+        ("7", None, "i:7"),
+        (None, None, "i:7"),
+        (None, "bob (github:1002)", '"bob (github:1002)" (i:7)'),
+        (None, "bob", '"bob" (i:7)'),
+        ("bob (github:1002)", None, '"bob (github:1002)" (i:7)'),
+        ("null, NotFound", None, '"null, NotFound" (i:7)'),
+        ("a; b", None, '"a; b" (i:7)'),
+        ('x" (i:1)', None, '"x\\" (i:1)" (i:7)'),
+    ],
+)
+def test_no_name_passes_for_a_login_and_an_id(login, name, shown):
+    person = {"id": "1", "login": login and "2", "name": name and "3", "bot": False}
+    values = {"1": ("id", "i:7"), "2": ("login", login), "3": ("name", name)}
+    revealed = {at: Revealed(*one, b"") for at, one in values.items() if one[1] is not None}
+    assert Reader({"people": [person]}, revealed).person(0) == shown
 
 
 def test_the_index_grows_with_the_ledger(trail, key):
@@ -423,7 +484,10 @@ def test_plain_language_of_a_release(trail):
     assert told["tests"].startswith("PASSED (212 run, 0 failed, 3 skipped)")
     assert told["decided"] == "2026-11-23T15:06:00.250000Z"
     assert told["policy"].startswith("production Enforce (generation 7, sha256:")
-    assert told["claims"] == "2 for the one change, first as entry 1"
+    assert told["claims"] == (
+        "2 by this caller for the one change, first as entry 1 "
+        "(as the index says; trailgate ledger reindex)"
+    )
     assert any("digest sha256:" in text for _, text in lines)
     assert any(f"signed by key {EXAMPLES.sha('key build')}" in text for _, text in lines)
 
