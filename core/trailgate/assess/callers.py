@@ -4,7 +4,7 @@ Each built-in controller has a service account in kube-system
 (``--use-service-account-credentials``, the default of every installer):
 https://kubernetes.io/docs/reference/access-authn-authz/rbac/#controller-roles
 The user name alone proves nothing, since ``kubectl --as`` sets it: the credential's id
-has to be there too, which impersonation leaves out.
+has to be there too, which takes a right of its own to impersonate.
 """
 
 from __future__ import annotations
@@ -86,18 +86,18 @@ def controls(caller: Caller, *, shared: bool = False) -> frozenset[Kind]:
     kinds = _CONTROLLERS.get(caller.username)
     if kinds is None:
         kinds = _ALL_OWNERS if shared and caller.username == _SHARED else _NONE
-    return kinds if kinds and caller.credential_id else _NONE
+    return kinds if kinds and caller.has_credential else _NONE
 
 
 def is_garbage_collector(caller: Caller, *, shared: bool = False) -> bool:
     """Whether this is the collector that releases and deletes dependents."""
     known = caller.username == _GARBAGE_COLLECTOR or (shared and caller.username == _SHARED)
-    return known and caller.credential_id is not None
+    return known and caller.has_credential
 
 
 def cleans_up(caller: Caller, *, shared: bool = False) -> bool:
     """Whether this is an account that deletes dependents as part of its work."""
-    if caller.credential_id is None:
+    if not caller.has_credential:
         return False
     return (
         caller.username in _CLEANERS or bool(controls(caller, shared=shared)) or bool(node(caller))
@@ -117,7 +117,7 @@ def is_own_mirror(caller: Caller, pod: Mapping[str, Any]) -> bool:
     owner = controller_of(pod)
     return (
         name is not None
-        and caller.credential_id is not None
+        and caller.has_credential
         and owner is not None
         and owner[0] == _NODE
         and owner[1] == name

@@ -289,7 +289,7 @@ def _binding(request: AdmissionRequest, _: Options) -> Classified:
         and isinstance(labels, Mapping)
         and all(key.startswith(_TOPOLOGY) for key in labels)
     )
-    scheduler = request.caller.username == _SCHEDULER and request.caller.credential_id is not None
+    scheduler = request.caller.username == _SCHEDULER and request.caller.has_credential
     return Classified(ChangeClass.NO_DELTA if innocent or scheduler else ChangeClass.ROOT)
 
 

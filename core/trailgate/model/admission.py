@@ -5,12 +5,16 @@ Kubernetes: https://kubernetes.io/docs/reference/access-authn-authz/extensible-a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+_CREDENTIAL = re.compile(
+    r"JTI=[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|X509SHA256=[0-9a-f]{64}"
+)
 _SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 
 
@@ -41,6 +45,15 @@ class Caller:
         """
         values = self.extra.get(_CREDENTIAL_ID, ())
         return values[0] if values else None
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether there is one credential id, of the form that an API server writes.
+
+        The form proves nothing: whoever may impersonate that extra, too, can copy it.
+        """
+        values = self.extra.get(_CREDENTIAL_ID, ())
+        return len(values) == 1 and _CREDENTIAL.fullmatch(values[0]) is not None
 
     @property
     def service_account(self) -> tuple[str, str] | None:

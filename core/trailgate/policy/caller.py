@@ -32,10 +32,11 @@ def check(caller: Caller, wanted: Callers) -> Failure | None:
     """Hold the caller against the list.
 
     A service account counts, by name or by group, only with a credential of its own:
-    impersonation gives the same name and groups, and no credential id.
+    impersonation gives the same name and groups, and no credential id unless somebody
+    has the right to impersonate that, too.
     """
     account = caller.service_account
-    if account is not None and not caller.credential_id:
+    if account is not None and not caller.has_credential:
         return _failure(
             f"service account {'/'.join(account)} without a credential of its own: "
             "impersonated, or a token without an id",
@@ -55,7 +56,7 @@ def check_delete(caller: Caller, wanted: Callers) -> Failure | None:
     """Hold a deletion against the list, where the policy denies deletion by others."""
     if not wanted.deny_delete:
         return None
-    if caller.service_account in _HOUSEKEEPING and caller.credential_id:
+    if caller.service_account in _HOUSEKEEPING and caller.has_credential:
         return None
     return check(caller, wanted)
 

@@ -11,6 +11,7 @@ from trailgate.policy.failure import listed
 
 def hints(policy: DeployPolicy, at: datetime) -> Iterator[str]:
     """Yield what a reviewer of the policy should look at, one sentence each."""
+    yield from _callers_inside(policy)
     for index, rule in enumerate(policy.rules):
         earlier = policy.rules[:index]
         hidden = [text for text in rule.images.texts if _is_hidden(text, earlier)]
@@ -21,6 +22,21 @@ def hints(policy: DeployPolicy, at: datetime) -> Iterator[str]:
         for entry in entries:
             if entry.expiry <= at:
                 yield f"thirdParty {name}: expired on {entry.expiry:%Y-%m-%d} ({entry.owner})"
+
+
+def _callers_inside(policy: DeployPolicy) -> Iterator[str]:
+    if policy.callers is None:
+        return
+    inside = [
+        f"{namespace}/{name}"
+        for namespace, name in policy.callers.service_accounts
+        if policy.covers(namespace)
+    ]
+    if inside:
+        yield (
+            f"callers: {listed(inside)} in a namespace that this policy covers: whoever may "
+            "make pods or tokens there (the role edit) can be that caller; use another namespace"
+        )
 
 
 def _is_hidden(text: str, earlier: tuple[Rule, ...]) -> bool:

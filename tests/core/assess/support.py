@@ -24,7 +24,7 @@ DEPLOYER = builders.DEPLOYER
 LAPTOP = Caller(
     "jo@example.test",
     groups=("system:authenticated",),
-    extra={"authentication.kubernetes.io/credential-id": ("X509SHA256=12",)},
+    extra={"authentication.kubernetes.io/credential-id": ("X509SHA256=" + "12" * 32,)},
 )
 RESOURCES = {
     "Deployment": "deployments",
@@ -39,7 +39,8 @@ RESOURCES = {
 
 
 def controller(name: str, *, credential: bool = True) -> Caller:
-    extra = {"authentication.kubernetes.io/credential-id": ("JTI=1",)} if credential else {}
+    value = "JTI=11cd475e-7a62-4fef-a60c-b63d020ae85d"
+    extra = {"authentication.kubernetes.io/credential-id": (value,)} if credential else {}
     return Caller(f"system:serviceaccount:kube-system:{name}", extra=extra)
 
 

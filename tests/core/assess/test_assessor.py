@@ -234,7 +234,7 @@ class TestNotAsked:
         assert found.previous.images == (IMAGE,)
 
     async def test_deletion_is_denied_where_the_policy_says_so(self):
-        callers = {"serviceAccounts": ["shop/deployer"], "delete": "Deny"}
+        callers = {"serviceAccounts": ["ci/deployer"], "delete": "Deny"}
         guarded = builders.policy(callers=callers)
         asked = request(None, workload(DEPLOYMENT), operation=Operation.DELETE, caller=LAPTOP)
         found = await assessor(guarded).assess(asked)

@@ -260,6 +260,19 @@ class TestUpdateOfAChild:
             assert down.change_class is NO_DELTA
 
 
+@pytest.mark.parametrize("values", [(), ("x",), ("JTI=x",), ("X509SHA256=1",)])
+def test_a_credential_id_of_another_form_makes_no_controller(values):
+    """As given by --as-user-extra, by somebody who did not look at a real one."""
+    owner = workload(REPLICA_SET, name="owner")
+    extra = {"authentication.kubernetes.io/credential-id": values}
+    forged = replace(controller("replicaset-controller"), extra=extra)
+    pod = workload(POD, ownerReferences=owned_by(owner))
+    assert classify(request(pod, caller=forged)).change_class is ROOT
+    assert classify(request(None, pod, operation=Operation.DELETE, caller=forged)).change_class is (
+        DELETE
+    )
+
+
 class TestGarbageCollector:
     old = workload(
         REPLICA_SET,
@@ -308,7 +321,7 @@ class TestMirror:
     kubelet = Caller(
         "system:node:n1",
         groups=("system:nodes",),
-        extra={"authentication.kubernetes.io/credential-id": ("X509SHA256=1",)},
+        extra={"authentication.kubernetes.io/credential-id": ("X509SHA256=" + "1f" * 32,)},
     )
 
     def pod(self, **reference):

@@ -58,9 +58,11 @@ BOB = Person("github:2002", "bob")
 CAROL = Person("github:3003", "carol")
 PULL = "https://github.com/acme/web/pull/42"
 DEPLOYER = Caller(
-    "system:serviceaccount:shop:deployer",
-    groups=("system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"),
-    extra={"authentication.kubernetes.io/credential-id": ("JTI=1234",)},
+    "system:serviceaccount:ci:deployer",
+    groups=("system:serviceaccounts", "system:serviceaccounts:ci", "system:authenticated"),
+    extra={
+        "authentication.kubernetes.io/credential-id": ("JTI=0b9d1c7e-92e4-4b7e-8a53-0d8a6c4f1a01",)
+    },
 )
 SIGN = "https://sigstore.dev/cosign/sign/v1"
 SLSA = "https://slsa.dev/provenance/v1"
@@ -94,7 +96,7 @@ def document(**changes: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "mode": "Enforce",
         "namespaces": ["shop"],
-        "callers": {"serviceAccounts": ["shop/deployer"]},
+        "callers": {"serviceAccounts": ["ci/deployer"]},
         "rules": [rule()],
     }
     spec |= changes

@@ -102,6 +102,10 @@ def hint(**spec):
 
 def test_what_is_hinted_at():
     assert hint() == []
+    inside = {"serviceAccounts": ["ci/deployer", "shop/deployer", "shop-eu/web"]}
+    (said,) = hint(callers=inside, namespaces=["shop", "shop-*"])
+    assert said.startswith("callers: shop-eu/web, shop/deployer in a namespace that this policy")
+    assert hint(callers=None) == []
     wide = b.rule(name="wide", images=["ghcr.io/**"])
     assert hint(rules=[b.rule(), wide]) == []
     assert hint(rules=[wide, b.rule()]) == [f"rule web: an earlier rule decides on {b.REPOSITORY}"]

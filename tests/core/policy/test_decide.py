@@ -28,6 +28,26 @@ UNSIGNED = b.evidence(signature=None)
 INHERITED = frozenset({b.IMAGE})
 
 
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
+WRITTEN = b.DEPLOYER.extra[CREDENTIAL][0]
+FORGED = [
+    {},
+    *(
+        {CREDENTIAL: values}
+        for values in (
+            (),
+            ("",),
+            ("x",),
+            ("JTI=x",),
+            ("X509SHA256=12",),
+            (WRITTEN.removeprefix("JTI="),),
+            (WRITTEN + "\n",),
+            (WRITTEN, WRITTEN),
+        )
+    ),
+]
+
+
 def child(**fields):
     return b.question(change_class=ChangeClass.CHILD, caller=NOBODY, **fields)
 
@@ -172,12 +192,12 @@ def test_no_images_are_a_reason_against(change_class):
 
 
 def deletion(caller, delete):
-    policies = [b.policy(callers={"serviceAccounts": ["shop/deployer"], "delete": delete})]
+    policies = [b.policy(callers={"serviceAccounts": ["ci/deployer"], "delete": delete})]
     ask = b.question(change_class=ChangeClass.DELETE, caller=caller, images=())
     return b.verdict(ask=ask, policies=policies)
 
 
-def controller(name, credential="JTI=1"):
+def controller(name, credential="JTI=0b9d1c7e-92e4-4b7e-8a53-0d8a6c4f1a02"):
     extra = {"authentication.kubernetes.io/credential-id": (credential,)} if credential else {}
     return Caller(f"system:serviceaccount:kube-system:{name}", extra=extra)
 
@@ -208,20 +228,22 @@ def test_who_is_listed():
     assert not by(Caller("Alice"), users=["alice"])
     assert by(Caller("alice", groups=("ops", "dev")), groups=["ops"])
     assert not by(Caller("ops"), groups=["ops"])
-    assert not by(Caller("shop/deployer"), serviceAccounts=["shop/deployer"])
-    assert by(b.DEPLOYER, serviceAccounts=["shop/deployer"])
+    assert not by(Caller("ci/deployer"), serviceAccounts=["ci/deployer"])
+    assert by(b.DEPLOYER, serviceAccounts=["ci/deployer"])
     other = replace(b.DEPLOYER, username="system:serviceaccount:other:deployer")
-    assert not by(other, serviceAccounts=["shop/deployer"])
+    assert not by(other, serviceAccounts=["ci/deployer"])
 
 
-@pytest.mark.parametrize("extra", [{}, {"authentication.kubernetes.io/credential-id": ("",)}])
+@pytest.mark.parametrize("extra", FORGED)
 def test_an_impersonated_service_account_matches_nothing(extra):
     """Impersonation by name sets the account's groups too, so those must not match either."""
     caller = replace(b.DEPLOYER, extra=extra)
-    groups = ["system:serviceaccounts:shop", "system:authenticated"]
-    assert not by(caller, serviceAccounts=["shop/deployer"])
+    groups = ["system:serviceaccounts:ci", "system:authenticated"]
+    assert not by(caller, serviceAccounts=["ci/deployer"])
     assert not by(caller, groups=groups)
     assert by(b.DEPLOYER, groups=groups)
+    certificate = replace(b.DEPLOYER, extra={CREDENTIAL: ("X509SHA256=" + "0a" * 32,)})
+    assert by(certificate, groups=groups)
 
 
 # --- images --------------------------------------------------------------------------

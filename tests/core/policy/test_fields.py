@@ -59,7 +59,7 @@ ALTERED = {
         {"caller": ANYBODY},
     ),
     "callers.serviceAccounts": (
-        {"callers": {"serviceAccounts": ["shop/deployer"]}},
+        {"callers": {"serviceAccounts": ["ci/deployer"]}},
         {"callers": {"serviceAccounts": ["shop/other"]}},
         None,
         {},

@@ -344,7 +344,7 @@ def test_impersonation_is_named():
     caller = replace(b.DEPLOYER, extra={})
     finding = b.verdict(ask=b.question(caller=caller)).findings[0]
     assert "impersonated" in finding.got
-    assert "shop/deployer" in finding.expected
+    assert "ci/deployer" in finding.expected
 
 
 def test_an_image_that_was_not_gathered_is_unavailable():
