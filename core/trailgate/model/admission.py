@@ -12,9 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 _CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
-_CREDENTIAL = re.compile(
-    r"JTI=[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|X509SHA256=[0-9a-f]{64}"
-)
+_CREDENTIAL = re.compile(r"JTI=[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|X509SHA256=[0-9a-f]{64}")
 _SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 
 
