@@ -82,9 +82,7 @@ class Process:
             if probe():
                 return
             if time.monotonic() > deadline:
-                raise StartError(
-                    f"{self.name} was not ready after {seconds:.0f} s\n{tail(self.log)}"
-                )
+                raise StartError(f"{self.name} was not ready after {seconds:g} s\n{tail(self.log)}")
             time.sleep(0.05)
 
     def kill(self) -> None:

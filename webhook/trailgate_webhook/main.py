@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
-import uvloop
 
 import trailgate
 from trailgate.model.errors import TrailgateError
 from trailgate_kube import logs
-from trailgate_webhook.assemble import build
-from trailgate_webhook.settings import NAMESPACE, Settings
+from trailgate_webhook.settings import NAMESPACE, ConfigurationError, Settings
 
 #: As ``trailgate``: an unusable configuration is a usage error.
 USAGE = 2
+#: What only the extra brings.
+_EXTRA = frozenset({"httptools", "kubernetes", "prometheus_client", "uvicorn", "uvloop"})
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -95,17 +97,31 @@ def command(log_level: str, **options: Any) -> None:
     """Answer the API server's admission reviews."""
     logs.configure(log_level)
     try:
-        uvloop.run(_run(Settings(**options)))
+        settings = Settings(**options)
+        loop, assemble = _needed("uvloop"), _needed("trailgate_webhook.assemble")
+        loop.run(_run(assemble, settings))
     except TrailgateError as error:
         text = " ".join(str(error).split())
         click.echo(f"trailgate-webhook: {text}", err=True)
         sys.exit(USAGE)
 
 
-async def _run(settings: Settings) -> None:
+async def _run(assemble: ModuleType, settings: Settings) -> None:
     async with AsyncExitStack() as stack:
-        process = await build(settings, stack)
+        process = await assemble.build(settings, stack)
         await process.run()
+
+
+def _needed(name: str) -> ModuleType:
+    """Import what needs the extra; ``ConfigurationError`` where it isn't installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        raise ConfigurationError(
+            f"{error.name} is not installed; run: pip install 'trailgate[webhook]'"
+        ) from error
 
 
 def main() -> None:

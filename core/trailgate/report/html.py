@@ -21,8 +21,8 @@ _FIRST: Final = frozenset(
     {
         "what", "change", "outcome", "refused", "reasons", "committed by", "approved by",
         "deployment approved by", "last pushed by", "tests", "change request", "ticket",
-        "goes back to", "checks", "against it", "policy", "self-asserted", "decided",
-        "cluster", "environment", "shortened", "cause", "count",
+        "goes back to", "image", "sent by", "checks", "against it", "policy", "self-asserted",
+        "decided", "cluster", "environment", "shortened", "cause", "count", "subject", "state",
     }
 )  # fmt: skip
 

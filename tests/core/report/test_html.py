@@ -46,8 +46,9 @@ def test_everything_that_was_told_is_on_the_page():
 
 
 def test_the_auditors_questions_come_before_the_fingerprints():
-    _, _, text = read()
-    assert text.index("committed by") < text.index("Fingerprints") < text.index("ghcr.io")
+    _, _, text = read([*LINES, ("change id", "sha256:cc")])
+    assert text.index("committed by") < text.index("ghcr.io") < text.index("Fingerprints")
+    assert text.index("Fingerprints") < text.index("sha256:cc")
 
 
 def test_a_null_looks_like_one():
