@@ -229,7 +229,7 @@ async def test_a_full_tag_is_not_overfilled() -> None:
 async def test_a_full_legacy_tag_is_not_overfilled() -> None:
     place, twin = _twin()
     image = await push_image(place)
-    layers = [Descriptor(media.SIMPLE_SIGNING, Digest.of(b"%d" % n), 1) for n in range(64)]
+    layers = [Descriptor(media.SIMPLE_SIGNING, Digest.of(b"%d" % n), 1) for n in range(256)]
     config = Descriptor(media.OCI_CONFIG, Digest.of(b"{}"), 2)
     content = documents.image_manifest(config=config, layers=layers)
     await twin.push_manifest(fallback_tag(image, ".sig"), content, media.OCI_MANIFEST)
