@@ -20,7 +20,10 @@ def main() -> int:
     keep = bool(os.environ.get("KEEP"))
     directory = Path(tempfile.mkdtemp(prefix="trailgate-demo-"))
     narrator = Narrator()
-    narrator.say("Trailgate's demo. Everything runs on this machine's loopback, and is real.")
+    narrator.say(
+        "Trailgate's demo. Everything runs on this machine's loopback, and is real. The first run "
+        "may build Kubernetes from source for ten minutes or more; it is kept for the next."
+    )
     try:
         with world.build(directory, narrator) as stage:
             _play(stage)
@@ -30,8 +33,7 @@ def main() -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     finally:
-        if not keep:
-            shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)  # there are private keys in it
     return 0 if narrator.all_met else 1
 
 

@@ -133,7 +133,8 @@ class Guard:
         if where is Reach.PRIVATE and not self._may_be_private(host):
             raise HostRefusedError(
                 f"host {host} is not contacted: {address} is a private address, "
-                "and private addresses are not allowed for this host"
+                "and private addresses are not allowed for this host "
+                "(--allow-private-registry, or --allow-insecure-registry for plain HTTP)"
             )
 
     def _may_be_private(self, host: str) -> bool:
