@@ -6,31 +6,19 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-import trailgate
 from trailgate.ledger.store import Entry
+from trailgate_kube.metrics import ProcessMetrics
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-
-class Metrics:
+class Metrics(ProcessMetrics):
     """All series of the recorder, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
-        build = Gauge("trailgate_build_info", "Constant 1.", ["version"], registry=registry)
-        build.labels(trailgate.__version__).set(1)
-        self._spool(registry)
-        self._ledger(registry)
+        super().__init__()
+        self._spool(self.registry)
+        self._ledger(self.registry)
 
     def _spool(self, registry: CollectorRegistry) -> None:
         self.batches = Counter(
@@ -78,10 +66,6 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
             registry=registry,
         )
-
-    def render(self) -> bytes:
-        """Everything, in Prometheus' text format."""
-        return generate_latest(self.registry)
 
     def looked(self, waiting: int, oldest: str, left: int, now: datetime) -> None:
         """Take note of a look at the spool; ``oldest`` is an RFC 3339 time, or no time."""

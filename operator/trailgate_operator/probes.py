@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from trailgate_kube.metrics import CONTENT_TYPE
 from trailgate_operator.configuration import Address, ConfigurationError
-from trailgate_operator.metrics import CONTENT_TYPE, Metrics
+from trailgate_operator.metrics import Metrics
 
 Check = Callable[[], str | None]
 """None when well; else one line that says what is missing, without personal data."""

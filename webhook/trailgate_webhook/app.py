@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from trailgate_kube.metrics import CONTENT_TYPE
 from trailgate_webhook.deadline import Deadline
 from trailgate_webhook.endpoint import Reply, error_body
 from trailgate_webhook.health import Health
-from trailgate_webhook.metrics import CONTENT_TYPE, Metrics
+from trailgate_webhook.metrics import Metrics
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -8,34 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-import trailgate
+from trailgate_kube.metrics import ProcessMetrics
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5)
 _BUCKETS = (*_FAST, 1.0, 2.5, 5.0, 10.0)
 
 
-class Metrics:
+class Metrics(ProcessMetrics):
     """All series of one gate, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
-        self._build = Gauge(
-            "trailgate_build_info", "Constant 1.", ["version"], registry=self.registry
-        )
-        self._build.labels(trailgate.__version__).set(1)
+        super().__init__()
         self._admission()
         self._spool()
         self._state()
@@ -149,10 +136,6 @@ class Metrics:
     def read_from(self, statistics: Callable[[], Mapping[str, float]]) -> None:
         """Show another part's numbers: a key that ends in ``_total`` is a counter."""
         self.registry.register(_Borrowed(statistics))
-
-    def render(self) -> bytes:
-        """Everything, in Prometheus' text format."""
-        return generate_latest(self.registry)
 
 
 class _Borrowed(Collector):
