@@ -234,7 +234,9 @@ async def test_a_full_legacy_tag_is_not_overfilled() -> None:
     content = documents.image_manifest(config=config, layers=layers)
     await twin.push_manifest(fallback_tag(image, ".sig"), content, media.OCI_MANIFEST)
     with pytest.raises(TooLargeError):
-        await push.append_legacy(twin, image, ".sig", LegacyLayer(media.SIMPLE_SIGNING, b"one more"))
+        await push.append_legacy(
+            twin, image, ".sig", LegacyLayer(media.SIMPLE_SIGNING, b"one more")
+        )
 
 
 async def test_a_legacy_tag_that_is_an_index_is_not_rewritten() -> None:
