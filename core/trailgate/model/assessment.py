@@ -12,7 +12,7 @@ from trailgate.model.digest import Digest
 
 
 class ChangeClass(StrEnum):
-    """What kind of change a request is: design §3, "What counts"."""
+    """What kind of change a request is: docs/explanation/what-counts-as-a-change.md."""
 
     ROOT = "root"
     """A person's or pipeline's change: verified, callers apply, recorded."""

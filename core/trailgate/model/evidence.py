@@ -17,7 +17,7 @@ from trailgate.model.reason import Reason
 
 
 class StatementKind(StrEnum):
-    """The four statements of the design; a signature type is never interchangeable."""
+    """The four statements (docs/reference/statements.md); no type stands in for another."""
 
     SIGNATURE = "signature"
     PROVENANCE = "provenance"
