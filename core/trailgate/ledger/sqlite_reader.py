@@ -115,12 +115,14 @@ class SqliteReader:
         while start < stop:
             rows = self._all("read_entries", start, min(_CHUNK, stop - start))
             for index, record in rows:
-                if _number(index) >= stop:
+                if _number(index) < start:
+                    raise _disordered("entry", index)
+                if index >= stop:
                     return
                 yield index, _blob(record)
+                start = index + 1
             if not rows:
                 return
-            start = rows[-1][0] + 1
 
     def node(self, level: int, position: int) -> bytes:
         """Return one tree node's hash (``EntryNotFoundError``)."""
@@ -141,11 +143,8 @@ class SqliteReader:
 
     def dedupe(self) -> Iterator[tuple[str, int, bytes | None]]:
         """Yield each dedupe key, the index it names, and that entry's record, if it is there."""
-        after = ""
-        while rows := self._all("read_dedupe_after", after, _CHUNK):
-            for key, index, record in rows:
-                yield _text(key), _number(index), None if record is None else _blob(record)
-            after = rows[-1][0]
+        for key, index, record in self._by_key("read_dedupe_after"):
+            yield key, _number(index), None if record is None else _blob(record)
 
     def positions(self) -> dict[str, bytes]:
         """Return the recorder's own small values."""
@@ -159,10 +158,8 @@ class SqliteReader:
 
     def every_disclosure(self) -> Iterator[tuple[str, bytes]]:
         """Yield all shared disclosure rows in the order of their keys, few at a time."""
-        after = ""
-        while rows := self._all("read_disclosures_after", after, _CHUNK):
-            yield from ((_text(key), _blob(content)) for key, content in rows)
-            after = rows[-1][0]
+        for key, content in self._by_key("read_disclosures_after"):
+            yield key, _blob(content)
 
     def disclosures_outside(self, stop: int) -> list[tuple[int, str]]:
         """Return (index, key) of rows that stand beside no entry from 0 to ``stop``."""
@@ -194,6 +191,20 @@ class SqliteReader:
         (answer,) = self._one("integrity_check") or ("no answer",)
         return _text(answer)
 
+    def _by_key(self, statement: str) -> Iterator[Any]:
+        """Yield all rows of a table in the order of their keys, a few read at a time.
+
+        A damaged index gives rows out of order, and asking for those after the last one
+        would then begin again and never end.
+        """
+        after = ""
+        while rows := self._all(statement, after, _CHUNK):
+            for row in rows:
+                if _text(row[0]) <= after:
+                    raise _disordered("key", row[0])
+                after = row[0]
+                yield row
+
     def _one(self, statement: str, *values: Any) -> Any:
         with self._lock, converted(self.path):
             return self._connection.execute(_SQL[statement], values).fetchone()
@@ -201,6 +212,10 @@ class SqliteReader:
     def _all(self, statement: str, *values: Any) -> list[Any]:
         with self._lock, converted(self.path):
             return self._connection.execute(_SQL[statement], values).fetchall()
+
+
+def _disordered(what: str, value: object) -> LedgerCorruptError:
+    return LedgerCorruptError(f"got the {what} {value!s:.80} out of order in the ledger's file")
 
 
 def _number(value: Any) -> int:

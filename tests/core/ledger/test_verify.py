@@ -641,6 +641,17 @@ def test_a_flipped_byte_anywhere_is_found_or_harmless(tmp_path, key):
     assert harmless > 0
 
 
+def test_rows_out_of_order_end_in_an_answer(trail, key):
+    """SQLite gives them as they stand, so that "those after the last" never ended."""
+    with SqliteReader(trail) as reader:
+        last = [name for name, _ in reader.every_disclosure()][-1].encode()
+    whole = trail.read_bytes()
+    assert whole.count(last) == 1
+    trail.write_bytes(whole.replace(last, b"!" + last[1:]))
+    found = run(trail, key)
+    assert any("out of order" in one.what for one in found.problems), found.problems
+
+
 def test_damage_that_only_sqlite_sees_is_found(trail, key):
     whole = bytearray(trail.read_bytes())
     whole[36:40] = (7).to_bytes(4, "big")  # the header's count of free pages
