@@ -110,6 +110,23 @@ class Writer(Protocol):
         """Create an object and return it as stored; ``AlreadyExistsError``."""
         ...
 
+    async def replace(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+        seconds: float | None = None,
+    ) -> Object:
+        """Replace an object as it was read, and return it as stored.
+
+        The body's ``metadata.resourceVersion`` is the one that was read: ``ConflictError``
+        where it has changed since, ``NotFoundError`` where it is gone. ``subresource``:
+        only that part, such as ``status``.
+        """
+        ...
+
     async def delete(
         self,
         resource: Resource,

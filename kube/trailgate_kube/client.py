@@ -112,6 +112,20 @@ class KubeClient:
         """See ``Writer.create``."""
         return await self.raw("POST", resource.path(namespace), body, seconds=seconds)
 
+    async def replace(
+        self,
+        resource: Resource,
+        body: Mapping[str, Any],
+        namespace: str | None = None,
+        *,
+        subresource: str = "",
+        seconds: float | None = None,
+    ) -> Object:
+        """See ``Writer.replace``."""
+        path = resource.path(namespace, str(body["metadata"]["name"]))
+        where = f"{path}/{subresource}" if subresource else path
+        return await self.raw("PUT", where, body, seconds=seconds)
+
     async def delete(
         self,
         resource: Resource,

@@ -41,6 +41,18 @@ class Resource:
 
 ADMISSIONS = Resource(GROUP, VERSION, "admissions", "Admission")
 DEPLOY_POLICIES = Resource(GROUP, VERSION, "deploypolicies", "DeployPolicy", namespaced=False)
+SECRETS = Resource("", "v1", "secrets", "Secret")
+SERVICES = Resource("", "v1", "services", "Service")
+CLUSTER_ROLES = Resource(
+    "rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False
+)
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 
 WORKLOADS = (

@@ -64,6 +64,45 @@ async def test_delete_with_a_uid_deletes_only_that_one(world):
         await world.kube.delete(THINGS, "a", world.namespace, uid=second["metadata"]["uid"])
 
 
+async def test_replacing_sets_what_is_given_and_keeps_who_it_is(world):
+    first = await world.create("a", color="blue")
+    first["spec"] = {"color": "red"}
+    first["metadata"]["labels"] = {"team": "shop"}
+    second = await world.kube.replace(THINGS, first, world.namespace)
+    read = await world.kube.get(THINGS, "a", world.namespace)
+    assert (read["spec"], read["metadata"]["labels"]) == ({"color": "red"}, {"team": "shop"})
+    assert read["metadata"]["uid"] == first["metadata"]["uid"]
+    assert read["metadata"]["generation"] == 2
+    del second["metadata"]["labels"]
+    await world.kube.replace(THINGS, second, world.namespace)
+    read = await world.kube.get(THINGS, "a", world.namespace)
+    assert "labels" not in read["metadata"]
+
+
+async def test_replacing_what_has_changed_since_is_a_conflict(world):
+    old = await world.create("a", color="blue")
+    await change(world.kube, THINGS, "a", world.namespace, spec={"color": "red"})
+    with pytest.raises(ConflictError):
+        await world.kube.replace(THINGS, {**old, "spec": {}}, world.namespace)
+    assert (await world.kube.get(THINGS, "a", world.namespace))["spec"] == {"color": "red"}
+
+
+async def test_replacing_what_is_not_there_is_not_found(world):
+    old = await world.create("a")
+    await world.kube.delete(THINGS, "a", world.namespace)
+    with pytest.raises((NotFoundError, ConflictError)):
+        await world.kube.replace(THINGS, old, world.namespace)
+
+
+async def test_replacing_the_status_leaves_the_rest(world):
+    old = await world.create("a", color="blue")
+    body = {**old, "spec": {"color": "red"}, "status": {"phase": "fine"}}
+    await world.kube.replace(THINGS, body, world.namespace, subresource="status")
+    read = await world.kube.get(THINGS, "a", world.namespace)
+    assert (read["spec"], read["status"]) == ({"color": "blue"}, {"phase": "fine"})
+    assert read["metadata"]["generation"] == 1
+
+
 async def test_a_change_of_the_specification_is_a_generation_and_one_of_the_status_is_none(world):
     """What ``Policies`` relies on; the change itself is made by somebody else."""
     await world.create("a", color="blue")
