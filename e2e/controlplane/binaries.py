@@ -34,6 +34,13 @@ _KUBERNETES_FLAGS = (
     " -X k8s.io/component-base/version.gitMajor=1"
     f" -X k8s.io/component-base/version.gitMinor={_MINOR.partition('.')[2]}"
 )
+_HELM3, _HELM4 = "helm.sh/helm/v3", "helm.sh/helm/v4"
+# Without these Helm 3 renders (without a cluster) for Kubernetes 1.20. Helm 4 knows by itself.
+_HELM3_FLAGS = " ".join(
+    f"-X {_HELM3}/pkg/{package}.k8sVersion{part}"
+    for package in ("chartutil", "lint/rules")
+    for part in ("Major=1", f"Minor={_MINOR.partition('.')[2]}")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,8 @@ PROGRAMS = {
         Program("registry", "registry", ".", "github.com/google/go-containerregistry"),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign",
                 "github.com/sigstore/cosign/v3"),
+        Program("helm3", "helm3", f"{_HELM3}/cmd/helm", _HELM3, _HELM3_FLAGS),
+        Program("helm4", "helm4", f"{_HELM4}/cmd/helm", _HELM4),
     )
 }  # fmt: skip
 
