@@ -94,13 +94,13 @@ class App:
             upload.limit = _limit(scope)
             body = await self._read(receive, upload, deadline)
             reply = await gate.review(body, deadline)
-            await _respond(send, reply.status, reply.body, _JSON)
+            await self._respond(send, reply.status, reply.body, _JSON)
         except _TurnedAwayError as error:
             await _discard(receive, deadline)
             self._metrics.turned_away.labels(error.cause).inc()
             if error.cause in _UNREAD:
                 gate.turned_away(error.cause)
-            await _respond(send, error.status, error_body(str(error)), _JSON, _CLOSE)
+            await self._respond(send, error.status, error_body(str(error)), _JSON, _CLOSE)
         finally:
             self._held -= upload.size
             self._metrics.in_flight.dec()
@@ -124,17 +124,31 @@ class App:
     async def _read_only(self, scope: Scope, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if path not in ("/livez", "/readyz", "/metrics"):
-            await _respond(send, 404, error_body("got a path that is not served here"), _JSON)
+            await self._respond(send, 404, error_body("got a path that is not served here"), _JSON)
         elif method not in ("GET", "HEAD"):
-            await _respond(send, 405, error_body(f"got {method}, expected GET"), _JSON)
+            await self._respond(send, 405, error_body(f"got {method}, expected GET"), _JSON)
         elif path == "/livez":
             alive = self._health.alive()
-            await _respond(send, 200 if alive else 503, b"ok\n" if alive else b"broken\n", _TEXT)
+            await self._respond(send, 200 if alive else 503, b"ok\n" if alive else b"broken\n", _TEXT)
         elif path == "/readyz":
             ready, text = self._health.ready()
-            await _respond(send, 200 if ready else 503, text.encode(), _TEXT)
+            await self._respond(send, 200 if ready else 503, text.encode(), _TEXT)
         else:
-            await _respond(send, 200, self._metrics.render(), _METRICS)
+            await self._respond(send, 200, self._metrics.render(), _METRICS)
+
+    async def _respond(
+        self, send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]
+    ) -> None:
+        """Answer; on the way out with the request to open the next connection elsewhere.
+
+        Closing an idle connection races with the next request on it. Closing by an answer
+        does not: whoever keeps connections alive has let go of them before we stop.
+        """
+        if self._health.draining and _CLOSE not in headers:
+            headers = (*headers, _CLOSE)
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+        await send({"type": "http.response.body", "body": body})
 
 
 def _limit(scope: Scope) -> int:
@@ -176,9 +190,3 @@ async def _next(receive: Receive, deadline: Deadline) -> MutableMapping[str, Any
     if message["type"] == "http.disconnect":
         raise _TurnedAwayError(400, "disconnected", "the connection closed before the body ended")
     return message
-
-
-async def _respond(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
