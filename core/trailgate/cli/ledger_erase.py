@@ -21,9 +21,24 @@ from trailgate.cli.output import note, visible
     required=True,
     help="The log's signing key: an entry says that something was erased.",
 )
+@click.option(
+    "--known-checkpoint",
+    "known",
+    type=click.Path(path_type=Path),
+    help="The recorder's file: a ledger that has less, or other, than it says is not written "
+    "to, and afterwards it has the new checkpoint.",
+)
 @click.option("--reason", help="Why, for the entry; don't name the person.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-def erase(path: Path, person: str, key_path: Path, reason: str | None, *, yes: bool) -> None:
+def erase(
+    path: Path,
+    person: str,
+    key_path: Path,
+    known: Path | None,
+    reason: str | None,
+    *,
+    yes: bool,
+) -> None:
     """Forget PERSON, an id like github:1001, for good.
 
     Deletes what opens that person's commitments, and appends the entry that says
@@ -34,10 +49,12 @@ def erase(path: Path, person: str, key_path: Path, reason: str | None, *, yes: b
 
     from trailgate.ledger.erasure import carry_out, plan
     from trailgate.ledger.keys import read_signing_key
+    from trailgate.ledger.known import require_known, write_known
     from trailgate.ledger.sqlite import SqliteStore
 
     shown = visible(person)
-    with SqliteStore(path, read_signing_key(key_path)) as store:
+    signed = None if known is None else require_known(known)
+    with SqliteStore(path, read_signing_key(key_path), known=signed) as store:
         found = plan(store, person)
         if not found.rows:
             note(f"nobody in this ledger has the id {shown}; nothing was erased")
@@ -46,6 +63,8 @@ def erase(path: Path, person: str, key_path: Path, reason: str | None, *, yes: b
             question = f"Erase {shown} ({len(found.commitments)} values) for good?"
             click.confirm(question, abort=True, err=True)
         entries = carry_out(store, found, datetime.now(UTC), reason=reason)
-    which = ", ".join(map(str, entries))
-    click.echo(f"erased {shown}: {len(found.commitments)} values, recorded in entry {which}")
+        which = ", ".join(map(str, entries))
+        click.echo(f"erased {shown}: {len(found.commitments)} values, recorded in entry {which}")
+        if known is not None:
+            write_known(known, store.checkpoint())
     note("a copy of the ledger from before still opens them: erase there too, or let it expire")

@@ -11,16 +11,18 @@ import orjson
 
 from trailgate import __version__
 from trailgate.ledger.claim import Cluster, Context, Gate
-from trailgate.ledger.errors import LedgerError
+from trailgate.ledger.errors import LedgerCorruptError, LedgerError
 from trailgate.ledger.events import erasures
 from trailgate.ledger.form import SCHEMA, encode
 from trailgate.ledger.known import size_of
 from trailgate.ledger.people import Vault, erase
+from trailgate.ledger.people_rows import check_rows
 from trailgate.ledger.record import commit
 from trailgate.ledger.store import Entry, LedgerReader, LedgerStore
 from trailgate.model.canonical import fingerprint
 
 _COMPONENT = "cli"
+_SUBJECTS = "subject:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,21 @@ class Erasure:
 def plan(ledger: LedgerReader, person: str) -> Erasure:
     """Find all that opens to a person, by the exact id: ``github:1001``.
 
-    Raises ``RecordError`` where a person's row can't be read, ``LedgerError``.
+    Raises ``LedgerError``; ``LedgerCorruptError``, which names the row, where one is not
+    what it was recorded as. Such a row may be this person's: what was taken for an erasure
+    would leave it behind, or say of a person who is here that nobody is.
     """
-    rows, commitments = erase(ledger.disclosures(), person)
-    return Erasure(person, rows, commitments)
+    rows = ledger.disclosures()
+    subjects = {key: content for key, content in rows.items() if key.startswith(_SUBJECTS)}
+    wrong = next(check_rows(subjects, rows.items()), None)
+    if wrong is not None:
+        raise LedgerCorruptError(
+            f"{wrong}: somebody changed what stands beside the records, so who is to be erased "
+            "can't be told; nothing was erased. trailgate ledger verify lists all such rows: put "
+            "them back from a copy of the ledger first"
+        )
+    keys, commitments = erase(rows, person)
+    return Erasure(person, keys, commitments)
 
 
 def carry_out(

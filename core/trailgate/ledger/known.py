@@ -43,6 +43,14 @@ def read_known(path: Path) -> str | None:
     return signed
 
 
+def require_known(path: Path) -> str:
+    """Return the known checkpoint of a file (``KnownCheckpointError``, also without one)."""
+    signed = read_known(path)
+    if signed is None:
+        raise KnownCheckpointError(f"there is no known checkpoint {path}; {_remedy(path)}")
+    return signed
+
+
 def begin_known(path: Path, ledger: LedgerReader) -> None:
     """Make the file for a ledger that has no entries yet, before the first one is appended.
 

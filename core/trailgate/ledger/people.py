@@ -34,6 +34,7 @@ from trailgate.model.errors import MalformedError
 _COMMITMENT = "hmac-sha256:"
 _SUBJECT = "subject:"
 _NONCE = 12
+_SECRET = 32
 _FIELDS = ("id", "login", "name")
 
 
@@ -168,14 +169,12 @@ def _subjects(rows: Mapping[str, bytes]) -> dict[str, Subject]:
             continue
         try:
             row = orjson.loads(content)
-            subject = Subject(
-                key.removeprefix(_SUBJECT),
-                row["person"],
-                bytes.fromhex(row["salt"]),
-                bytes.fromhex(row["key"]),
-            )
+            person, secrets_ = row["person"], [bytes.fromhex(row[one]) for one in ("salt", "key")]
         except (ValueError, KeyError, TypeError) as error:
             raise RecordError(f"the row {key} of a person can't be read") from error
+        if not isinstance(person, str) or any(len(one) != _SECRET for one in secrets_):
+            raise RecordError(f"the row {key} of a person has not the form of one")
+        subject = Subject(key.removeprefix(_SUBJECT), person, *secrets_)
         found[subject.id] = subject
     return found
 
@@ -256,12 +255,25 @@ def erase(rows: Mapping[str, bytes], person: str) -> tuple[frozenset[str], tuple
     The commitments belong into ``erasure`` entries (``record.erasures``), in the
     transaction that deletes the rows; then ``Vault.forget``. Both are empty when the
     person isn't known here. Seen again later, the person gets a new salt: nothing
-    links the two.
+    links the two. Raises ``RecordError``, which names the row, where one can't be read:
+    it may be that person's.
     """
     ids = {subject.id for subject in _subjects(rows).values() if subject.person == person}
     emptied = sorted(
         key
         for key, content in rows.items()
-        if key.startswith(_COMMITMENT) and orjson.loads(content).get("subject") in ids
+        if key.startswith(_COMMITMENT) and _owner(key, content) in ids
     )
     return frozenset({f"{_SUBJECT}{one}" for one in ids} | set(emptied)), tuple(emptied)
+
+
+def _owner(key: str, content: bytes) -> str | None:
+    """Give the id of the subject that a row refers to; None of a text that is nobody's."""
+    try:
+        row = orjson.loads(content)
+        owner = None if "salt" in row else row["subject"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"the row {key} can't be read, so nobody can say whose it is") from error
+    if owner is not None and not isinstance(owner, str):
+        raise RecordError(f"the row {key} can't be read, so nobody can say whose it is")
+    return owner

@@ -1,6 +1,8 @@
 """`trailgate ledger erase`, end to end on a SQLite ledger."""
 
 import json
+import shutil
+import sqlite3
 
 import jsonschema
 import pytest
@@ -163,3 +165,96 @@ def test_rows_and_entries_go_together(trail, address, secret, key, monkeypatch):
     assert verified(address, key) == "ok"
     run("erase", BOB, address, secret, "--yes")
     assert verified(address, key) == "ok"
+
+
+def change_row(trail, where, content):
+    with sqlite3.connect(trail) as intruder:
+        changed = intruder.execute(f"UPDATE disclosure SET content = ? WHERE {where}", (content,))
+        assert changed.rowcount == 1
+        intruder.commit()
+    intruder.close()
+
+
+def rows_of_bob(trail):
+    """The key of the person's own row, and of one that is theirs."""
+    with SqliteReader(trail) as reader:
+        (own,) = [k for k, row in reader.disclosures("subject:").items() if BOB.encode() in row]
+        rows = reader.disclosures("hmac-").items()
+        return own, [key for key, row in rows if own.removeprefix("subject:").encode() in row]
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[]", b"7", b'"subject"', b'{"subject":{}}'])
+def test_a_row_that_cannot_be_read_is_named_and_nothing_is_erased(trail, address, secret, content):
+    _own, (key, *_) = rows_of_bob(trail)
+    change_row(trail, f"key = '{key}'", content)
+    before = trail.read_bytes()
+    done = run("erase", BOB, address, secret, "--yes", code=3)
+    assert f"({key})" in done.stderr
+    assert "nothing was erased" in done.stderr
+    assert "unexpected" not in done.stderr
+    assert trail.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no json",
+        b"[]",
+        b'{"person":7,"salt":"00","key":"00"}',
+        b'{"person":[],"salt":"","key":""}',
+    ],
+)
+def test_a_persons_own_row_that_cannot_be_read_is_named(trail, address, secret, content):
+    own, _rows = rows_of_bob(trail)
+    change_row(trail, f"key = '{own}'", content)
+    assert own in run("erase", BOB, address, secret, "--yes", code=3).stderr
+
+
+def test_somebody_filed_under_another_name_is_not_said_to_be_nobody(trail, address, secret):
+    own, _rows = rows_of_bob(trail)
+    with SqliteReader(trail) as reader:
+        content = reader.disclosure(own)
+    change_row(trail, f"key = '{own}'", content.replace(b"github:1002", b"github:9999"))
+    done = run("erase", BOB, address, secret, "--yes", code=3)
+    assert "filed under another name" in done.stderr
+
+
+def test_a_row_that_was_given_to_another_person_is_named(trail, address, secret):
+    """Else it would be left behind, and no entry would say why it opens to nothing."""
+    own, (key, *_) = rows_of_bob(trail)
+    with SqliteReader(trail) as reader:
+        content = reader.disclosure(key)
+        other = next(one for one in reader.disclosures("subject:") if one != own)
+    mine, theirs = (one.removeprefix("subject:").encode() for one in (own, other))
+    change_row(trail, f"key = '{key}'", content.replace(mine, theirs))
+    assert f"({key})" in run("erase", BOB, address, secret, "--yes", code=3).stderr
+
+
+def test_an_older_ledger_is_not_written_to(trail, address, secret, tmp_path, key):
+    known, older = tmp_path / "known.txt", tmp_path / "older.db"
+    shutil.copy(trail, older)
+    with SqliteStore(trail, key) as store:
+        store.append(trails.entries(rec.Vault(), trails.claims()[1:2], start=6))
+        known.write_text(store.checkpoint())
+    shutil.copy(older, trail)
+    before = trail.read_bytes()
+    done = run("erase", BOB, address, secret, "--yes", f"--known-checkpoint={known}", code=3)
+    assert "an older ledger was put back" in done.stderr
+    assert trail.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [None, "", "no checkpoint"])
+def test_a_known_checkpoint_that_is_none_is_refused(trail, address, secret, tmp_path, content):
+    known, before = tmp_path / "known.txt", records(trail)
+    if content is not None:
+        known.write_text(content)
+    run("erase", BOB, address, secret, "--yes", f"--known-checkpoint={known}", code=3)
+    assert records(trail) == before
+
+
+def test_the_known_checkpoint_knows_of_the_erasure(trail, address, secret, tmp_path):
+    """A ledger from before it, put back, would open what was erased."""
+    known = tmp_path / "known.txt"
+    known.write_text(run("checkpoint", address).stdout)
+    run("erase", BOB, address, secret, "--yes", f"--known-checkpoint={known}")
+    assert known.read_text() == run("checkpoint", address).stdout
