@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.trailgate-dev
 REQUIREMENTS := requirements/build.txt requirements/dev.txt
-CRDS := charts/trailgate/crds
+CRDS := charts/trailgate/files/crds
 # Programs that the tests run for real; built once, then cached outside the checkout.
 PROGRAMS := etcd kube-apiserver kubectl kube-controller-manager registry cosign
 # More arguments for pytest: make test ARGS="-k ledger".

@@ -27,7 +27,7 @@ from e2e.demo.pipeline import Pipeline, trailgate
 from e2e.demo.shop import Repository
 from trailgate.ledger.sqlite_reader import SqliteReader
 
-_CRDS = Path(__file__).parents[2] / "charts" / "trailgate" / "crds"
+_CRDS = Path(__file__).parents[2] / "charts" / "trailgate" / "files" / "crds"
 _SOURCE = "https://git.shop.example/shop/web"
 _PASSPHRASE = "demo only"
 _READY = 60.0
