@@ -2,8 +2,8 @@
 
 ``python -m trailgate_kube.crd DIRECTORY`` writes one file each; ``make generate``
 keeps the chart's copies and ``make check`` holds them to the code. A DeployPolicy's
-schema is its structs' (``trailgate.policy.crd``); an Admission's is here, and a test
-holds it to ``trailgate.ledger.spool``.
+schema is its structs' (``trailgate.policy.crd``), a Disarm's is in ``disarms``; an
+Admission's is here, and a test holds it to ``trailgate.ledger.spool``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import yaml
 
 from trailgate.ledger.spool import FORMAT, MAX_CLAIMS, BatchKind
 from trailgate.policy import crd as policy_crd
+from trailgate_kube import disarms
 from trailgate_kube.resources import ADMISSIONS
 
 _DIGEST = {"type": "string", "maxLength": 71, "pattern": "^sha256:[0-9a-f]{64}$"}
@@ -36,7 +37,7 @@ _MAX_NAME = 40 + 1 + 10
 
 def definitions() -> tuple[dict[str, Any], ...]:
     """Build all of them."""
-    return admission(), policy_crd.definition()
+    return admission(), policy_crd.definition(), disarms.definition()
 
 
 def admission() -> dict[str, Any]:
@@ -160,7 +161,11 @@ def _columns() -> list[dict[str, Any]]:
 def write(directory: Path) -> list[Path]:
     """Write each definition into a file of its own; returns the files."""
     directory.mkdir(parents=True, exist_ok=True)
-    sources = ("kube/trailgate_kube/crd.py", "core/trailgate/policy/schema.py")
+    sources = (
+        "kube/trailgate_kube/crd.py",
+        "core/trailgate/policy/schema.py",
+        "kube/trailgate_kube/disarms.py",
+    )
     written = []
     for definition, source in zip(definitions(), sources, strict=True):
         path = directory / f"{definition['metadata']['name']}.yaml"

@@ -41,6 +41,7 @@ class Resource:
 
 ADMISSIONS = Resource(GROUP, VERSION, "admissions", "Admission")
 DEPLOY_POLICIES = Resource(GROUP, VERSION, "deploypolicies", "DeployPolicy", namespaced=False)
+DISARMS = Resource(GROUP, VERSION, "disarms", "Disarm", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
 SERVICES = Resource("", "v1", "services", "Service")
 CLUSTER_ROLES = Resource(
@@ -71,6 +72,6 @@ _NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 
 BUILT_IN = {
     Kind(resource.group, resource.kind): resource
-    for resource in (*WORKLOADS, NAMESPACES, _NODES, ADMISSIONS, DEPLOY_POLICIES)
+    for resource in (*WORKLOADS, NAMESPACES, _NODES, ADMISSIONS, DEPLOY_POLICIES, DISARMS)
 }
 """Kinds whose resource needs no discovery."""
