@@ -69,6 +69,10 @@ PROGRAMS = {
                 _KUBERNETES_FLAGS, envtest=True),
         Program("kube-controller-manager", "kubernetes", f"{_KUBE}/cmd/kube-controller-manager",
                 _KUBE, _KUBERNETES_FLAGS, envtest=True),
+        Program("kube-scheduler", "node", f"{_KUBE}/cmd/kube-scheduler", _KUBE, _KUBERNETES_FLAGS),
+        Program("kubelet", "node", f"{_KUBE}/cmd/kubelet", _KUBE, _KUBERNETES_FLAGS),
+        Program("kube-proxy", "node", f"{_KUBE}/cmd/kube-proxy", _KUBE, _KUBERNETES_FLAGS),
+        Program("podling", "podling", ".", ""),
         Program("registry", "registry", ".", "github.com/google/go-containerregistry"),
         Program("cosign", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign",
                 "github.com/sigstore/cosign/v3"),
@@ -122,6 +126,8 @@ def _make(program: Program, say: cache.Say) -> Path:
 
 def version(program: Program) -> str:
     """Return the version that the module's go.mod pins."""
+    if not program.version_of:
+        return "0"
     text = (_MODULES / program.module / "go.mod").read_text()
     found = re.search(
         rf"^\s*(?:require )?{re.escape(program.version_of)} v(\S+)", text, re.MULTILINE

@@ -36,6 +36,8 @@ class Options:
     audit: bool = False
     """Write the API server's audit log (metadata of every request)."""
     apiserver_flags: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    """More names and addresses that the API server's certificate is good for."""
 
 
 @dataclass
@@ -187,6 +189,7 @@ def _admin(directory: Path, authority: Authority, url: str) -> User:
 
 def _apiserver(plane: ControlPlane, port: int, etcd_port: int, accounts: Pair) -> list[str]:
     hosts = ["127.0.0.1", "localhost", "kubernetes.default.svc", _FIRST_SERVICE_IP]
+    hosts += plane.options.hosts
     serving = plane.authority.server("kube-apiserver", hosts)
     command = [
         str(plane.programs["kube-apiserver"]),

@@ -1,0 +1,1 @@
+"""A cluster whose pods really run, for the end-to-end stories: kind, our own node, or yours."""

@@ -1,0 +1,3 @@
+module trailgate.dev/e2e/podling
+
+go 1.26.0
