@@ -12,11 +12,39 @@ from trailgate.ledger.store import Entry
 from trailgate_kube.metrics import ProcessMetrics
 
 
+class LoopMetrics:
+    """How the loops beside the recorder are doing."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._failures = Counter(
+            "trailgate_loop_failures",
+            "Passes of a loop that ended early, by cause.",
+            ["loop", "cause"],
+            registry=registry,
+        )
+        self._stuck = Gauge(
+            "trailgate_loop_stuck",
+            "1 while a loop's passes fail.",
+            ["loop"],
+            registry=registry,
+        )
+
+    def failed(self, loop: str, error: BaseException) -> None:
+        """Take note of a pass that ended early."""
+        self._failures.labels(loop=loop, cause=type(error).__name__).inc()
+        self._stuck.labels(loop=loop).set(1)
+
+    def went_well(self, loop: str) -> None:
+        """Take note of a pass that did what it is for."""
+        self._stuck.labels(loop=loop).set(0)
+
+
 class Metrics(ProcessMetrics):
-    """All series of the recorder, in a registry of their own."""
+    """All series of the operator, in a registry of their own."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.loops = LoopMetrics(self.registry)
         self._spool(self.registry)
         self._ledger(self.registry)
 

@@ -16,7 +16,7 @@ Check = Callable[[], str | None]
 
 
 class Health:
-    """Ready while it records and nothing fails; the checks come as the parts do."""
+    """Ready while it records and no loop is kept from its work; checks come as the parts do."""
 
     def __init__(self) -> None:
         self.waiting_for = "starting"
@@ -24,6 +24,10 @@ class Health:
         self.recorder: Check = lambda: self.waiting_for
         self.watch: Check = lambda: None
         """Shown, and decides nothing: without the watch it looks into the spool every 30 s."""
+        self.loops: dict[str, Check] = {}
+        """By the loop's name: what keeps it from its work. Decides too."""
+        self.notes: dict[str, Check] = {}
+        """By name: what is worth knowing, and decides nothing."""
         self.stopping: Callable[[], bool] = lambda: False
 
     def wait_for(self, what: str) -> None:
@@ -32,13 +36,15 @@ class Health:
 
     def ready(self) -> tuple[bool, str]:
         """(ready, a line per part)."""
-        problem, note = self.recorder(), self.watch()
-        lines = [f"recorder: {problem or 'ok'}"]
+        problems = {"recorder": self.recorder()}
+        problems |= {name: check() for name, check in self.loops.items()}
+        notes = {"watch": self.watch()} | {name: check() for name, check in self.notes.items()}
+        lines = [f"{name}: {problem or 'ok'}" for name, problem in problems.items()]
         if self.stopping():
             lines.insert(0, "shutting down")
-        if note:
-            lines.append(f"watch: {note}")
-        return problem is None and not self.stopping(), "\n".join(lines) + "\n"
+        lines += [f"{name}: {note}" for name, note in notes.items() if note]
+        well = not any(problems.values()) and not self.stopping()
+        return well, "\n".join(lines) + "\n"
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ from pathlib import Path
 from trailgate.ledger.chain import Last
 from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.ledger.known import size_of, write_known
-from trailgate.ledger.store import LedgerStore
+from trailgate.ledger.record import commit, encode
+from trailgate.ledger.store import Entry, LedgerStore
 from trailgate.ledger.taken import POSITION, claim_key
 from trailgate_kube import logs
 from trailgate_kube.errors import GoneError, KubeError
@@ -27,6 +28,7 @@ from trailgate_kube.spool import AdmissionReader, Stored
 from trailgate_operator.intake import Desk, Intake, View, take
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.returns import ImageHistory
+from trailgate_operator.trail import Statement
 
 _IDLE = 30.0
 """Seconds until the spool is listed again without being told to."""
@@ -56,6 +58,8 @@ class Recorder:
         self._history, self._metrics, self._known = history, metrics, known
         self._clock = clock
         self._wake = asyncio.Event()
+        self._writing = asyncio.Lock()
+        """Held from counting on an index until the entries are in: one append at a time."""
         self._size = size_of(store)
         self._last = {
             name.removeprefix(POSITION): Last.from_bytes(content)
@@ -158,6 +162,12 @@ class Recorder:
 
     async def _record(self, page: Sequence[Stored], held: Mapping[str, int]) -> tuple[Intake, int]:
         """Make a page's claims durable, in the ledger and for the known checkpoint."""
+        async with self._writing:
+            return await self._record_alone(page, held)
+
+    async def _record_alone(
+        self, page: Sequence[Stored], held: Mapping[str, int]
+    ) -> tuple[Intake, int]:
         history = self._history.ahead()
         view = View(self._clock(), self._size, history, held)
         # Seconds of cryptography, where a page is full: in a thread, and one at a time.
@@ -168,6 +178,23 @@ class Recorder:
         history.keep()
         await self._keep_known()
         return intake, new
+
+    async def tell(self, statements: Sequence[Statement]) -> None:
+        """Make durable what a loop has to say; each key once. See ``trail.Tell``."""
+        if not statements:
+            return
+        async with self._writing:
+            entries = await asyncio.to_thread(self._entries, statements)
+            await self._append(Intake(entries=entries))
+            await self._keep_known()
+
+    def _entries(self, statements: Sequence[Statement]) -> list[Entry]:
+        now = self._clock()
+        entries: dict[str, Entry] = {}
+        for one in statements:
+            record, rows = commit(one.claim, self._desk.vault, recorded_at=now, position=None)
+            entries.setdefault(one.key, Entry(encode(record), one.key, rows))
+        return list(entries.values())
 
     def _keep_unrecorded(self, intake: Intake, before: Mapping[str, Last]) -> None:
         """Let no batch go for its number alone: one that was taken before has left entries."""

@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -45,6 +45,7 @@ from trailgate_operator import probes
 from trailgate_operator.configuration import Configuration
 from trailgate_operator.intake import Desk
 from trailgate_operator.lookout import Lookout
+from trailgate_operator.loops import Loop, run_all
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
@@ -177,20 +178,31 @@ async def patiently(
     return None
 
 
-async def run(recorder: Recorder, namespace: str, stop: asyncio.Event, health: Health) -> None:
-    """Record, woken by kopf, until ``stop``; raises what ended the recorder."""
+async def run(
+    recorder: Recorder,
+    namespace: str,
+    stop: asyncio.Event,
+    health: Health,
+    others: Sequence[Loop] = (),
+) -> None:
+    """Record, woken by kopf, and run the other loops until ``stop``; raises what ended one."""
     loop = asyncio.get_running_loop()
     lookout = Lookout(namespace, partial(_wake, loop, recorder))
     health.recorder, health.watch = recorder.problem, lookout.problem
+    health.loops = {one.name: one.problem for one in others}
     recording = asyncio.create_task(recorder.run(stop))
+    looping = asyncio.create_task(run_all(others, stop))
     stopped = asyncio.create_task(stop.wait())
     looked = asyncio.create_task(recorder.looked.wait())
+    ends = {recording, looping, stopped}
     try:
         # kopf never finds a kind that is made after it was started: the first look tells.
-        await asyncio.wait({recording, stopped, looked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ends, looked}, return_when=asyncio.FIRST_COMPLETED)
         if looked.done():
             lookout.start()
-        await asyncio.wait({recording, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not recording.done():
+            stop.set()  # whoever ended: what is under way is finished
         lookout.stop()
         done, _ = await asyncio.wait({recording}, timeout=_LAST_PASS)
         if not done:
@@ -200,11 +212,13 @@ async def run(recorder: Recorder, namespace: str, stop: asyncio.Event, health: H
             recording.cancel()
             await asyncio.wait({recording})
         await asyncio.to_thread(lookout.join, _LAST_WATCH)
+        if recording.done() and not recording.cancelled():
+            recording.result()
+        await looping
     finally:
-        for task in (stopped, looked):
+        for task in (stopped, looked, looping):
             task.cancel()
-    if not recording.cancelled():
-        recording.result()
+        await asyncio.gather(looping, return_exceptions=True)
 
 
 def announcement(context: Context, state: ControlState, origin: str) -> Entry:
