@@ -20,6 +20,8 @@ sys.path.insert(0, str(ROOT / "tests" / "bench"))
 
 from webhook_process import issue  # noqa: E402
 
+from tests.webhook.world import World  # noqa: E402
+
 
 def review(name, *, test=None, namespace=None, uid=None):
     """A recorded review; ``test`` is the label that tells ``Scripted`` what to do."""
@@ -133,3 +135,36 @@ def start(tmp_path, certs):
             return stack.enter_context(running(arguments, port_file, certs, log))
 
         yield begin
+
+
+async def ready(server):
+    async def is_ready():
+        return (await server.get("/readyz"))[0] == 200
+
+    await until(is_ready)
+
+
+@pytest.fixture
+def world(tmp_path):
+    root = tmp_path / "world"
+    root.mkdir()
+    world = World(root)
+    yield world
+    if world.holding is not None:
+        world.holding.close()
+
+
+@pytest.fixture
+def begin(world, tmp_path):
+    """Start the real command; options as ``World.options`` takes them."""
+    with contextlib.ExitStack() as stack:
+        count = 0
+
+        def start(**changes):
+            nonlocal count
+            count += 1
+            port_file, log = tmp_path / f"port-{count}", tmp_path / f"log-{count}"
+            arguments = world.options(port_file=port_file, **changes)
+            return stack.enter_context(running(arguments, port_file, world.certs, log))
+
+        yield start

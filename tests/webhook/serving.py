@@ -82,6 +82,9 @@ class NoSpool:
     async def admitted(self, assessment, seconds):
         pass
 
+    async def changed(self, change, seconds):
+        pass
+
     def refused(self, assessment):
         pass
 

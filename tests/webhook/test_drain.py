@@ -62,8 +62,10 @@ class Endpoints:
         self.current = leaving
 
     async def follow(self):
-        while (await self.leaving.get("/readyz"))[0] == 200:
-            await asyncio.sleep(0.05)
+        async def left():
+            return (await self.leaving.get("/readyz"))[0] == 503
+
+        await until(left)
         await asyncio.sleep(0.5)  # the Service's endpoints are later than the probe
         self.current = self.staying
 

@@ -1,7 +1,6 @@
 """The real command, its own process: policies and spool in directories, every part in place."""
 
 import asyncio
-import contextlib
 import functools
 import json
 import signal
@@ -16,41 +15,8 @@ from aiohttp import web
 
 from tests.kube.test_client import kubeconfig
 from tests.kube.test_client import server as server_of
-from tests.webhook.conftest import review, running, until
-from tests.webhook.world import World, policy
-
-
-@pytest.fixture
-def world(tmp_path):
-    root = tmp_path / "world"
-    root.mkdir()
-    world = World(root)
-    yield world
-    if world.holding is not None:
-        world.holding.close()
-
-
-@pytest.fixture
-def begin(world, tmp_path):
-    """Start the real command; options as ``World.options`` takes them."""
-    with contextlib.ExitStack() as stack:
-        count = 0
-
-        def start(**changes):
-            nonlocal count
-            count += 1
-            port_file, log = tmp_path / f"port-{count}", tmp_path / f"log-{count}"
-            arguments = world.options(port_file=port_file, **changes)
-            return stack.enter_context(running(arguments, port_file, world.certs, log))
-
-        yield start
-
-
-async def ready(server):
-    async def is_ready():
-        return (await server.get("/readyz"))[0] == 200
-
-    await until(is_ready)
+from tests.webhook.conftest import ready, review, until
+from tests.webhook.world import policy
 
 
 def deployment(name=None, namespace="free", image=None, **kwargs):

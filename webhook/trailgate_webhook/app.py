@@ -129,7 +129,9 @@ class App:
             await self._respond(send, 405, error_body(f"got {method}, expected GET"), _JSON)
         elif path == "/livez":
             alive = self._health.alive()
-            await self._respond(send, 200 if alive else 503, b"ok\n" if alive else b"broken\n", _TEXT)
+            await self._respond(
+                send, 200 if alive else 503, b"ok\n" if alive else b"broken\n", _TEXT
+            )
         elif path == "/readyz":
             ready, text = self._health.ready()
             await self._respond(send, 200 if ready else 503, text.encode(), _TEXT)

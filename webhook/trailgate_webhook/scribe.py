@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -23,6 +23,41 @@ from trailgate.ledger.record import (
 from trailgate.ledger.spool import Batch, BatchKind, Link, new_boot, seal
 from trailgate.ledger.spoolkeys import key_id
 from trailgate.model.assessment import Assessment
+from trailgate_webhook.own import OwnChange
+
+Claim = Mapping[str, Any]
+
+
+class Scribe(Protocol):
+    """Builds the claims of this process, and its batches: sealed, numbered, chained, signed.
+
+    Each of ``start``, ``batch`` and ``end`` takes the next number; ``written`` says that
+    the last one built is there. Until then building again takes the same number.
+    """
+
+    def admitted(self, assessment: Assessment) -> Claim:
+        """Build the claim of an allowed change; raises ``RecordError``."""
+
+    def refused(self, group: RefusalGroup) -> Claim:
+        """Build the claim of counted refusals."""
+
+    def control(self, change: OwnChange) -> Claim:
+        """Build the claim of a change to one of our own objects; raises ``RecordError``."""
+
+    def gap(self, cause: GapCause, count: int, since: datetime) -> Claim:
+        """Build the claim that so many things are missing since then."""
+
+    def start(self) -> Batch:
+        """Build the announcement of this boot, number 0."""
+
+    def batch(self, kind: BatchKind, claims: Sequence[Claim]) -> Batch:
+        """Build a batch of claims."""
+
+    def end(self) -> Batch:
+        """Build the announcement that no batch follows."""
+
+    def written(self) -> int:
+        """Go on to the next number; returns the one that was written."""
 
 
 def _now() -> datetime:
@@ -30,7 +65,7 @@ def _now() -> datetime:
 
 
 class SpoolScribe:
-    """``spool.Scribe`` in the format of ``trailgate.ledger.spool``; one per process."""
+    """``Scribe`` in the format of ``trailgate.ledger.spool``; one per process."""
 
     def __init__(
         self,
@@ -54,6 +89,19 @@ class SpoolScribe:
     def refused(self, group: RefusalGroup) -> Mapping[str, Any]:
         """Build the claim of counted refusals."""
         return refused(group, self._context)
+
+    def control(self, change: OwnChange) -> Mapping[str, Any]:
+        """Build the claim that somebody changed one of our own objects; raises ``RecordError``."""
+        return control_state(
+            self._context,
+            change.at,
+            change.subject,
+            change.state,
+            name=change.name,
+            digest=change.digest,
+            previous=change.previous,
+            caller=change.caller,
+        )
 
     def gap(self, cause: GapCause, count: int, since: datetime) -> Mapping[str, Any]:
         """Build the claim that so many things are missing since then."""

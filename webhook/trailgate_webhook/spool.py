@@ -12,16 +12,14 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
 from trailgate.ledger.record import (
     GapCause,
     RecordError,
     RecordTooLargeError,
-    RefusalGroup,
     Refusals,
 )
 from trailgate.ledger.spool import MAX_CLAIMS, Batch, BatchKind
@@ -40,6 +38,8 @@ from trailgate.model.errors import TrailgateError
 from trailgate.model.reason import Reason
 from trailgate_kube import logs
 from trailgate_webhook.metrics import Metrics
+from trailgate_webhook.own import OwnChange
+from trailgate_webhook.scribe import Claim, Scribe
 
 #: Claims that may wait for the writer; more than this and the write is too slow anyway.
 QUEUE_LIMIT = 1_024
@@ -54,8 +54,6 @@ NOTES_EVERY = 5.0
 #: Seconds that stopping may take: the last claims, the refusals, the end announcement.
 STOP_BUDGET = 5.0
 
-Claim = Mapping[str, Any]
-
 
 class NotKeptError(TrailgateError):
     """Evidence was not kept; ``reason`` is the code that a denial carries."""
@@ -67,35 +65,6 @@ class NotKeptError(TrailgateError):
 
 class NameTakenError(TrailgateError):
     """Somebody else's Admission has our next name: this boot's chain can't go on."""
-
-
-class Scribe(Protocol):
-    """Builds the claims of this process, and its batches: sealed, numbered, chained, signed.
-
-    Each of ``start``, ``batch`` and ``end`` takes the next number; ``written`` says that
-    the last one built is there. Until then building again takes the same number.
-    """
-
-    def admitted(self, assessment: Assessment) -> Claim:
-        """Build the claim of an allowed change; raises ``RecordError``."""
-
-    def refused(self, group: RefusalGroup) -> Claim:
-        """Build the claim of counted refusals."""
-
-    def gap(self, cause: GapCause, count: int, since: datetime) -> Claim:
-        """Build the claim that so many things are missing since then."""
-
-    def start(self) -> Batch:
-        """Build the announcement of this boot, number 0."""
-
-    def batch(self, kind: BatchKind, claims: Sequence[Claim]) -> Batch:
-        """Build a batch of claims."""
-
-    def end(self) -> Batch:
-        """Build the announcement that no batch follows."""
-
-    def written(self) -> int:
-        """Go on to the next number; returns the one that was written."""
 
 
 @dataclass(slots=True, eq=False)
@@ -167,6 +136,15 @@ class SpoolWriter:
         claim that nobody enforces stays queued after ``seconds``, and this returns: late
         is better than lost. Where it can't be kept in the end, the writer counts it as lost.
         """
+        await self._keep(
+            lambda: self._scribe.admitted(assessment), seconds, must=assessment.decision.enforced
+        )
+
+    async def changed(self, change: OwnChange, seconds: float) -> None:
+        """Write ahead that one of our own objects changes; as ``admitted`` what nobody enforces."""
+        await self._keep(lambda: self._scribe.control(change), seconds, must=False)
+
+    async def _keep(self, build: Callable[[], Claim], seconds: float, *, must: bool) -> None:
         if len(self._queue) >= QUEUE_LIMIT or self.broken or self._stopping:
             raise NotKeptError(
                 Reason.EVIDENCE_UNAVAILABLE,
@@ -174,7 +152,7 @@ class SpoolWriter:
             )
         if self._unstarted is not None:
             raise NotKeptError(self._unstarted.reason, str(self._unstarted))
-        claim = self._claim(assessment)
+        claim = _built(build)
         done = asyncio.get_running_loop().create_future()
         waiting = _Waiting(claim, len(canonical(claim)), done)
         self._queue.append(waiting)
@@ -184,7 +162,7 @@ class SpoolWriter:
             if (error := done.result()) is not None:
                 raise error
             return
-        if not assessment.decision.enforced:
+        if not must:
             waiting.late = True
             return
         if waiting in self._queue:
@@ -210,16 +188,6 @@ class SpoolWriter:
         """
         self._undecided += 1
         self._metrics.undecided.inc()
-
-    def _claim(self, assessment: Assessment) -> Claim:
-        try:
-            return self._scribe.admitted(assessment)
-        except RecordTooLargeError as error:
-            raise NotKeptError(
-                Reason.MALFORMED, "the change is too large to be recorded; split it"
-            ) from error
-        except RecordError as error:
-            raise NotKeptError(Reason.INTERNAL, f"the change can't be recorded: {error}") from error
 
     async def _run(self) -> None:
         try:
@@ -351,6 +319,17 @@ class SpoolWriter:
     def _show(self) -> None:
         self._metrics.spool_queue.set(len(self._queue))
         self._metrics.refusals_queue.set(len(self._refusals) + len(self._notes))
+
+
+def _built(build: Callable[[], Claim]) -> Claim:
+    try:
+        return build()
+    except RecordTooLargeError as error:
+        raise NotKeptError(
+            Reason.MALFORMED, "the change is too large to be recorded; split it"
+        ) from error
+    except RecordError as error:
+        raise NotKeptError(Reason.INTERNAL, f"the change can't be recorded: {error}") from error
 
 
 _KINDS: Mapping[type[Exception], str] = {
