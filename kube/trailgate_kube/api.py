@@ -73,8 +73,12 @@ class Reader(Protocol):
         *,
         limit: int = 500,
         following: str = "",
+        name: str | None = None,
     ) -> Page:
-        """Return one page of a list; ``GoneError`` where its token is too old."""
+        """Return one page of a list; ``GoneError`` where its token is too old.
+
+        ``name``: only that object, so that a right on it alone is enough.
+        """
         ...
 
     def watch(
@@ -84,9 +88,11 @@ class Reader(Protocol):
         *,
         resource_version: str,
         seconds: float = 120,
+        name: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """Yield events after ``resource_version`` until about ``seconds`` have passed.
 
+        ``name`` as for ``page``.
         Ends normally when the time is over; ``GoneError`` means list again.
         """
         ...

@@ -90,9 +90,11 @@ class KubeClient:
         *,
         limit: int = 500,
         following: str = "",
+        name: str | None = None,
     ) -> Page:
         """See ``Reader.page``."""
         query = {"limit": str(limit), **({"continue": following} if following else {})}
+        query |= _only(name)
         answer = await self.raw("GET", resource.path(namespace), query=query)
         metadata = answer.get("metadata", {})
         return Page(
@@ -151,6 +153,7 @@ class KubeClient:
         *,
         resource_version: str,
         seconds: float = 120,
+        name: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """See ``Reader.watch``."""
         query = {
@@ -158,6 +161,7 @@ class KubeClient:
             "allowWatchBookmarks": "true",
             "resourceVersion": resource_version,
             "timeoutSeconds": str(max(1, round(seconds))),
+            **_only(name),
         }
         path = resource.path(namespace)
         what = f"watch {path}"
@@ -254,6 +258,10 @@ def _hang_up(response: aiohttp.ClientResponse) -> None:
     connection = response.connection
     if connection is not None and connection.transport is not None:
         connection.transport.abort()
+
+
+def _only(name: str | None) -> dict[str, str]:
+    return {} if name is None else {"fieldSelector": f"metadata.name={name}"}
 
 
 def _cause(error: BaseException) -> str:

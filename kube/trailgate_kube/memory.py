@@ -81,6 +81,7 @@ class MemoryKube:
         *,
         limit: int = 500,
         following: str = "",
+        name: str | None = None,
     ) -> Page:
         """See ``Reader.page``."""
         self._maybe_fail("page")
@@ -92,6 +93,7 @@ class MemoryKube:
             for key, value in self._objects.items()
             if key[0] == resource.plural
             and namespace in (None, key[1])
+            and name in (None, key[2])
             and "/".join(key[1:]) > last
         )
         more = len(found) > limit
@@ -200,6 +202,7 @@ class MemoryKube:
         *,
         resource_version: str,
         seconds: float = 120,
+        name: str | None = None,
     ) -> AsyncGenerator[Event, None]:
         """See ``Reader.watch``."""
         self._maybe_fail("watch")
@@ -211,7 +214,9 @@ class MemoryKube:
                 raise GoneError(f"watch {resource.path(namespace)}: 410 too old")
             for logged in [entry for entry in self._log if entry.version > seen]:
                 seen = logged.version
-                if logged.plural == resource.plural and namespace in (None, logged.namespace):
+                named = name in (None, logged.event.object["metadata"]["name"])
+                here = namespace in (None, logged.namespace)
+                if logged.plural == resource.plural and here and named:
                     yield logged.event
             left = deadline - loop.time()
             if left <= 0 or not await self._news(seen, left):

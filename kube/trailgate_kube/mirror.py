@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from types import MappingProxyType
+from typing import Any
 
 from trailgate_kube.api import Event, EventType, Object, Reader
 from trailgate_kube.backoff import Backoff
@@ -30,6 +31,8 @@ OnChange = Callable[[Mapping[str, Object]], None]
 class Mirror:
     """The objects of one kind (in one namespace, or everywhere), by ``namespace/name``.
 
+    ``name``: only that one.
+
     ``run`` never ends by itself: what goes wrong is logged and tried again, slower each
     time, while the last good state stays.
     """
@@ -40,11 +43,14 @@ class Mirror:
         resource: Resource,
         namespace: str | None = None,
         *,
+        name: str | None = None,
         on_change: OnChange = lambda _objects: None,
     ) -> None:
         self._reader = reader
         self._resource = resource
         self._namespace = namespace
+        # Others' readers needn't know of names.
+        self._only: dict[str, Any] = {} if name is None else {"name": name}
         self._on_change = on_change
         self._objects: dict[str, Object] = {}
         self._version = ""
@@ -90,7 +96,7 @@ class Mirror:
         following = ""
         while True:
             page = await self._reader.page(
-                self._resource, self._namespace, limit=_PAGE, following=following
+                self._resource, self._namespace, limit=_PAGE, following=following, **self._only
             )
             objects.update((key_of(item), item) for item in page.items)
             following = page.following
@@ -110,6 +116,7 @@ class Mirror:
             self._namespace,
             resource_version=self._version,
             seconds=_WATCH_SECONDS,
+            **self._only,
         )
         async with aclosing(events):
             async for event in events:

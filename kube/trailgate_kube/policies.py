@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from trailgate.model.errors import TrailgateError
 from trailgate.policy.compiled import DeployPolicy
@@ -24,8 +24,9 @@ _log = logging.getLogger(__name__)
 class Policies:
     """The current set of policies. Run ``run()`` as a task; read ``current`` at any time."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, *, on_change: Callable[[], None] = lambda: None) -> None:
         self._mirror = Mirror(reader, DEPLOY_POLICIES, on_change=self._take)
+        self._on_change = on_change
         self._parsed: dict[str, tuple[str, DeployPolicy | None, str | None]] = {}
         self._current: tuple[DeployPolicy, ...] = ()
 
@@ -38,6 +39,11 @@ class Policies:
     def problems(self) -> Mapping[str, str]:
         """Name of each policy whose present form can't be read, and why."""
         return {name: problem for name, (_, _, problem) in self._parsed.items() if problem}
+
+    @property
+    def objects(self) -> Mapping[str, Object]:
+        """The objects themselves, by name, as they were last seen."""
+        return self._mirror.objects
 
     @property
     def silence(self) -> float:
@@ -61,6 +67,7 @@ class Policies:
         self._current = tuple(
             policy for _, policy, _ in self._parsed.values() if policy is not None
         )
+        self._on_change()
 
     def _parse(self, name: str, item: Object) -> tuple[str, DeployPolicy | None, str | None]:
         metadata = item.get("metadata", {})
