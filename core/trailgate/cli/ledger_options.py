@@ -9,9 +9,27 @@ from typing import Any, Final
 
 import click
 
+from trailgate.cli.output import note
+
 _SQLITE: Final = "sqlite:"
+_PROGRESS_EVERY: Final = 100_000
 #: The values of `trailgate.ledger.record.Kind`, which is not imported for its weight.
-KINDS: Final = ("admitted", "refused", "control-state", "gap", "erasure")
+KINDS: Final = (
+    "admitted",
+    "refused",
+    "persisted",
+    "running",
+    "ended",
+    "not-persisted",
+    "discrepancy",
+    "baseline",
+    "control-state",
+    "control-test",
+    "heartbeat",
+    "disarm",
+    "gap",
+    "erasure",
+)
 
 
 class LedgerAddress(click.ParamType[Path]):
@@ -58,6 +76,19 @@ def ledger_option(function: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         help="Which ledger.",
     )(function)
+
+
+def known_checkpoint_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--known-checkpoint``, with this help."""
+    return click.option("--known-checkpoint", "known", type=click.Path(path_type=Path), help=text)
+
+
+def note_progress(done: int, total: int) -> None:
+    """Tell how far verifying has come, where it takes a while."""
+    from trailgate.ledger.walk import CHUNK
+
+    if total > _PROGRESS_EVERY and (done % _PROGRESS_EVERY < CHUNK or done == total):
+        note(f"verified {done} of {total} entries")
 
 
 def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:

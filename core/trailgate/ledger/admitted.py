@@ -14,14 +14,18 @@ from trailgate.ledger.form import (
     known,
     settle_within,
 )
-from trailgate.ledger.images import digest_of, image_entry, reference_of
+from trailgate.ledger.images import (
+    digest_in,
+    digest_of,
+    image_digest,
+    image_entry,
+    reference_of,
+)
 from trailgate.model.admission import Operation
 from trailgate.model.assessment import Assessment
 from trailgate.model.canonical import fingerprint
 from trailgate.model.decision import Check, CheckResult, Decision, Finding, ImageVerdict
 from trailgate.model.digest import Digest
-from trailgate.model.errors import MalformedError
-from trailgate.model.image import ImageReference
 from trailgate.model.reason import Absence
 
 _SCALED = {
@@ -98,14 +102,7 @@ def _is_new(verdict: ImageVerdict, assessment: Assessment) -> bool:
     digest = digest_of(verdict)
     if digest is None:
         return reference_of(verdict) not in before
-    return digest not in {_digest_in(image) for image in before}
-
-
-def _digest_in(image: str) -> Digest | None:
-    try:
-        return ImageReference.parse(image).digest
-    except MalformedError:
-        return None
+    return digest not in {digest_in(image) for image in before}
 
 
 def change_id(assessment: Assessment, cluster: Cluster) -> Digest:
@@ -120,14 +117,33 @@ def change_id(assessment: Assessment, cluster: Cluster) -> Digest:
     request = assessment.request
     uid = _metadata(assessment, "uid") or ["request", request.uid]
     if request.operation is Operation.DELETE:
-        return fingerprint(["change", cluster.uid, uid, "DELETE"])
+        return deletion_id(cluster.uid, uid)
     generation = _metadata(assessment, "generation")
-    spec = None if assessment.spec_digest is None else str(assessment.spec_digest)
-    parts = ["change", cluster.uid, uid, generation, spec]
     old = (request.old_object or {}).get("metadata", {})
     if generation is None or generation == old.get("generation"):
-        parts.append(str(old.get("resourceVersion") or ""))
-    return fingerprint(parts)
+        replaced = str(old.get("resourceVersion") or "")
+        return state_id(cluster.uid, uid, generation, assessment.spec_digest, replaced)
+    return state_id(cluster.uid, uid, generation, assessment.spec_digest)
+
+
+def state_id(
+    cluster: str,
+    uid: Any,
+    generation: int | None,
+    spec: Digest | None,
+    replaced: str | None = None,
+) -> Digest:
+    """Name the change that brought an object into this state; ``cluster`` is its uid.
+
+    ``replaced`` is the resource version before it, where the generation wasn't raised.
+    """
+    parts = ["change", cluster, uid, generation, None if spec is None else str(spec)]
+    return fingerprint(parts if replaced is None else [*parts, replaced])
+
+
+def deletion_id(cluster: str, uid: Any) -> Digest:
+    """Name the deletion of an object: there is one, however many ask for it."""
+    return fingerprint(["change", cluster, uid, "DELETE"])
 
 
 def _metadata(assessment: Assessment, name: str) -> Any:
@@ -158,15 +174,7 @@ def _previous(assessment: Assessment) -> Any:
     if previous is None:
         first = assessment.request.operation is Operation.CREATE
         return Null(Absence.BASELINE if first else Absence.NOT_VERIFIED)
-    images = []
-    for image in previous.images:
-        digest = _digest_in(image)
-        images.append(
-            {
-                "reference": image,
-                "digest": known(str(digest) if digest else None, Absence.NO_DIGEST),
-            }
-        )
+    images = [image_digest(image) for image in previous.images]
     return {"specDigest": str(previous.spec_digest), "images": images}
 
 

@@ -23,8 +23,26 @@ class Kind(StrEnum):
     """The gate let a change through: a claim on one persisted change."""
     REFUSED = "refused"
     """The gate turned requests away, counted by user, namespace, reason and minute."""
+    PERSISTED = "persisted"
+    """An admitted change was stored: it is there, or was."""
+    RUNNING = "running"
+    """A persisted change is rolled out: these digests run."""
+    ENDED = "ended"
+    """A persisted change holds no more: another came, it was scaled to zero, deleted, done."""
+    NOT_PERSISTED = "not-persisted"
+    """An admitted change that nothing shows to have been stored."""
+    DISCREPANCY = "discrepancy"
+    """Something is there, or runs, that no admission explains."""
+    BASELINE = "baseline"
+    """What was there before the gate was armed for the first time."""
     CONTROL_STATE = "control-state"
     """Something about the control itself began, ended or changed."""
+    CONTROL_TEST = "control-test"
+    """The gate was asked a question whose right answer is known."""
+    HEARTBEAT = "heartbeat"
+    """The control was on, and what it counted."""
+    DISARM = "disarm"
+    """What became of an order to stand aside for a time, and why it was given."""
     GAP = "gap"
     """Something that should be in the trail isn't: what, how much, why."""
     ERASURE = "erasure"
@@ -50,7 +68,8 @@ class Gate:
     image: str | None = None
     """With its digest, where the process was told."""
     component: str = "gate"
-    """``gate`` (the admission endpoint), ``recorder``, or ``cli`` (``trailgate ledger erase``)."""
+    """``gate`` (the admission endpoint), ``cli`` (``trailgate ledger erase``), or a part of the
+    operator: ``recorder``, ``observer``, ``sentinel``, else ``operator``."""
 
 
 @dataclass(frozen=True, slots=True)

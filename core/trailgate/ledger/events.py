@@ -8,7 +8,14 @@ from enum import StrEnum
 from typing import Any
 
 from trailgate.ledger.claim import Context, Kind, caller_entry, head
-from trailgate.ledger.form import Null, Roster, known, settle_within, stamp
+from trailgate.ledger.form import (
+    Null,
+    RecordError,
+    Roster,
+    known,
+    settle_within,
+    stamp,
+)
 from trailgate.model.admission import Caller
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Absence
@@ -22,13 +29,50 @@ class ControlSubject(StrEnum):
     GATE = "gate"
     """One process of the gate; ``name`` is its boot id, ``digest`` its signing key's."""
     LEDGER = "ledger"
+    OPERATOR = "operator"
+    """One process of the operator; ``digest`` is its configuration's."""
+    WEBHOOK_CONFIGURATION = "webhook-configuration"
+    """What makes the API server ask the gate; ``digest`` is its webhooks'."""
+    POLICY = "policy"
+    """A DeployPolicy; ``digest`` is the one that stands in ``policies`` of admissions."""
+    DISARM = "disarm"
+    """A Disarm, as the gate sees it come and go; ``digest`` is its specification's."""
 
 
 class ControlState(StrEnum):
-    """What it did."""
+    """What it did, or what was done to it."""
 
     STARTED = "started"
     ENDED = "ended"
+    ARMED = "armed"
+    """The operator made the webhook configuration: the API server asks the gate."""
+    ADJUSTED = "adjusted"
+    """The operator changed it, because the policies changed."""
+    DISARMED = "disarmed"
+    """The operator removed it, because a Disarm says so."""
+    PUT_BACK = "put-back"
+    """The operator put back what somebody else had changed or deleted."""
+    CREATED = "created"
+    CHANGED = "changed"
+    """Somebody changed it: of a webhook configuration, somebody other than the operator."""
+    DELETED = "deleted"
+
+
+_STATES = {
+    ControlSubject.GATE: (ControlState.STARTED, ControlState.ENDED),
+    ControlSubject.LEDGER: (ControlState.STARTED, ControlState.ENDED),
+    ControlSubject.OPERATOR: (ControlState.STARTED, ControlState.ENDED),
+    ControlSubject.WEBHOOK_CONFIGURATION: (
+        ControlState.ARMED,
+        ControlState.ADJUSTED,
+        ControlState.DISARMED,
+        ControlState.PUT_BACK,
+        ControlState.CHANGED,
+        ControlState.DELETED,
+    ),
+    ControlSubject.POLICY: (ControlState.CREATED, ControlState.CHANGED, ControlState.DELETED),
+    ControlSubject.DISARM: (ControlState.CREATED, ControlState.CHANGED, ControlState.DELETED),
+}
 
 
 class GapCause(StrEnum):
@@ -46,6 +90,14 @@ class GapCause(StrEnum):
     """A batch that doesn't follow from the one before it."""
     REVIEWS_UNDECIDED = "reviews-undecided"
     """Reviews that got no decision (HTTP 503): the API server's failure policy chose."""
+    PROCESS_VANISHED = "process-vanished"
+    """A process of the gate that announced its start, is gone, and never announced its end."""
+    OBSERVER_DOWN = "observer-down"
+    """Nobody watched what is stored and what runs; what was there afterwards was read then."""
+    DISARMED = "disarmed"
+    """The gate wasn't asked, because a Disarm said so."""
+    UNARMED = "unarmed"
+    """The gate wasn't asked, or could be passed by, and no Disarm said so."""
 
 
 def control_state(
@@ -57,11 +109,21 @@ def control_state(
     name: str,
     digest: Digest | None = None,
     previous: Digest | None = None,
-    caller: Caller | None = None,
+    caller: Caller | Absence | None = None,
 ) -> dict[str, Any]:
-    """Claim that a part of the control began, ended or changed."""
+    """Claim that a part of the control began, ended or changed.
+
+    ``caller`` is whoever did it, or why that isn't known; None where it was the process
+    itself that says so. Raises ``RecordError`` for a state that the subject can't have.
+    """
+    if state not in _STATES[subject]:
+        expected = ", ".join(_STATES[subject])
+        raise RecordError(f"got state {state.value} of {subject.value}, expected {expected}")
     roster = Roster()
-    by = Null(Absence.NOT_APPLICABLE) if caller is None else caller_entry(caller, roster)
+    if isinstance(caller, Caller):
+        by: Any = caller_entry(caller, roster)
+    else:
+        by = Null(caller or Absence.NOT_APPLICABLE)
     tree = head(Kind.CONTROL_STATE, context, at) | {
         "subject": subject.value,
         "state": state.value,

@@ -11,6 +11,7 @@ from typing import Any
 from trailgate.ledger.form import Null, Roster, known, stamp
 from trailgate.model.decision import Check, CheckResult, ImageVerdict
 from trailgate.model.digest import Digest
+from trailgate.model.errors import MalformedError
 from trailgate.model.evidence import (
     Approval,
     ChangeRecord,
@@ -22,6 +23,7 @@ from trailgate.model.evidence import (
     StatementKind,
     TestResult,
 )
+from trailgate.model.image import ImageReference
 from trailgate.model.reason import Absence, Reason
 
 IMAGE_CHECKS = (
@@ -54,6 +56,23 @@ _NOTHING_THERE = frozenset(
 def reference_of(verdict: ImageVerdict) -> str:
     """Give the image as the specification writes it."""
     return verdict.containers[0].image if verdict.containers else str(verdict.image)
+
+
+def digest_in(image: str) -> Digest | None:
+    """Give the digest that an image's string pins, if it pins one."""
+    try:
+        return ImageReference.parse(image).digest
+    except MalformedError:
+        return None
+
+
+def image_digest(image: str) -> dict[str, Any]:
+    """Tell an image by its string and the digest that this pins."""
+    digest = digest_in(image)
+    return {
+        "reference": image,
+        "digest": known(None if digest is None else str(digest), Absence.NO_DIGEST),
+    }
 
 
 def digest_of(verdict: ImageVerdict) -> Digest | None:

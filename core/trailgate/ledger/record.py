@@ -6,7 +6,7 @@ one shape. ``docs/reference/record.md`` explains every member, ``schema/record-v
 is the schema, ADR 0002 says why. All functions here are pure.
 
 This module is the front door; the parts are ``claim`` (what all kinds share),
-``admitted``, ``refusals``, ``events``, ``form`` and ``people``.
+``admitted``, ``refusals``, ``observed``, ``operating``, ``events``, ``form`` and ``people``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from trailgate.ledger.admitted import admitted, change_id, image_set
+from trailgate.ledger.admitted import admitted, change_id, deletion_id, image_set, state_id
 from trailgate.ledger.claim import Cluster, Context, Gate, Kind
 from trailgate.ledger.events import (
     ControlState,
@@ -35,6 +35,33 @@ from trailgate.ledger.form import (
     encode,
     stamp,
 )
+from trailgate.ledger.observed import (
+    Claimed,
+    End,
+    Match,
+    NotPersisted,
+    RunningImage,
+    Seen,
+    Thing,
+    Why,
+    baseline,
+    discrepancy,
+    ended,
+    not_persisted,
+    persisted,
+    running,
+)
+from trailgate.ledger.operating import (
+    ControlTest,
+    DisarmState,
+    Pulse,
+    TestOutcome,
+    Through,
+    Verdict,
+    control_test,
+    disarm,
+    heartbeat,
+)
 from trailgate.ledger.people import Vault, commit_people
 from trailgate.ledger.refusals import RefusalGroup, Refusals, refused
 from trailgate.model.reason import Absence
@@ -42,29 +69,54 @@ from trailgate.model.reason import Absence
 __all__ = [
     "MAX_RECORD",
     "SCHEMA",
+    "Claimed",
     "Cluster",
     "Context",
     "ControlState",
     "ControlSubject",
+    "ControlTest",
+    "DisarmState",
+    "End",
     "GapCause",
     "Gate",
     "Kind",
+    "Match",
+    "NotPersisted",
     "Position",
+    "Pulse",
     "RecordError",
     "RecordTooLargeError",
     "RefusalGroup",
     "Refusals",
+    "RunningImage",
+    "Seen",
+    "TestOutcome",
+    "Thing",
+    "Through",
     "Vault",
+    "Verdict",
+    "Why",
     "admitted",
+    "baseline",
     "change_id",
     "check_form",
     "commit",
     "control_state",
+    "control_test",
+    "deletion_id",
+    "disarm",
+    "discrepancy",
     "encode",
+    "ended",
     "erasures",
     "gap",
+    "heartbeat",
     "image_set",
+    "not_persisted",
+    "persisted",
     "refused",
+    "running",
+    "state_id",
 ]
 
 

@@ -66,3 +66,5 @@ class Absence(StrEnum):
     """The caller was not authenticated directly (no credential id)."""
     NO_DIGEST = "NoDigest"
     """Only a tag is known, and evidence belongs to digests: nothing could be looked for."""
+    NOT_SHOWN = "NotShown"
+    """The API server shows changes of this kind of object to no webhook."""

@@ -22,6 +22,7 @@ from trailgate.model.admission import (
     ContainerClass,
     ContainerImage,
     Kind,
+    ObjectKey,
     Operation,
 )
 from trailgate.model.assessment import Assessment, ChangeClass, Previous
@@ -55,7 +56,7 @@ from trailgate.model.evidence import (
     TestVerdict,
 )
 from trailgate.model.image import ImageReference
-from trailgate.model.reason import Reason
+from trailgate.model.reason import Absence, Reason
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference" / "examples"
 NOW = datetime(2026, 11, 23, 13, 6, 0, 250_000, tzinfo=UTC)
@@ -435,12 +436,10 @@ def refused_group() -> rec.RefusalGroup:
 
 
 def recorded(claim: dict[str, Any], vault: rec.Vault, index: int = 0, **more: Any) -> dict:
+    through_the_spool = claim["gate"]["component"] == "gate"
+    position = rec.Position("6b043a38898260488e75a2e1", 12, index) if through_the_spool else None
     record, _rows = rec.commit(
-        claim,
-        vault,
-        recorded_at=NOW + timedelta(milliseconds=40),
-        position=rec.Position("6b043a38898260488e75a2e1", 12, index),
-        **more,
+        claim, vault, recorded_at=NOW + timedelta(milliseconds=40), position=position, **more
     )
     return record
 
@@ -469,9 +468,140 @@ def claims() -> dict[str, dict[str, Any]]:
             name="6b043a38898260488e75a2e1",
             digest=sha("the gate's signing key"),
         ),
+        **observed_claims(),
+        **operating_claims(),
         "erasure": rec.erasures(
             CONTEXT, NOW, ["hmac-sha256:" + sha("forgotten").hex], reason="request 2026-17"
         )[0],
+    }
+
+
+def context_of(component: str) -> rec.Context:
+    return replace(CONTEXT, gate=replace(CONTEXT.gate, component=component))
+
+
+def thing(release: str = "1.1", generation: int = 4) -> rec.Thing:
+    """The Deployment of ``release()``, as the observer sees it."""
+    found = deployment({"web": image_of("web", release)}, generation)
+    key = ObjectKey(Kind("apps", "Deployment"), "shop", "web")
+    uid = found["metadata"]["uid"]
+    return rec.Thing(key, uid, generation, fingerprint(found["spec"]), _images(found))
+
+
+def change_of(one: rec.Thing) -> Digest:
+    return rec.state_id(CONTEXT.cluster.uid, one.uid, one.generation, one.spec)
+
+
+def observed_claims() -> dict[str, dict[str, Any]]:
+    """What the observer says of the change in `admitted`, and of what nobody admitted."""
+    context, web, later = context_of("observer"), thing(), NOW + timedelta(seconds=8)
+    about = rec.Claimed(change_of(web), 0)
+    amd64 = sha("web 1.1 amd64")
+    strange = thing("0.9", 9)
+    return {
+        "persisted": rec.persisted(context, NOW, about, web, operation=Operation.UPDATE),
+        "running": rec.running(
+            context,
+            later,
+            about,
+            web,
+            [rec.RunningImage(web.images[0], (amd64,), rec.Match.PLATFORM)],
+            desired=2,
+            ready=2,
+        ),
+        "ended": rec.ended(
+            context,
+            later,
+            about,
+            web,
+            cause=rec.End.SUPERSEDED,
+            by=change_of(thing("1.2", 5)),
+        ),
+        "not-persisted": rec.not_persisted(
+            context, later, about, web, cause=rec.NotPersisted.UNSEEN
+        ),
+        "discrepancy": rec.discrepancy(
+            context,
+            later,
+            strange,
+            why=rec.Why.NO_ADMISSION,
+            change=change_of(strange),
+            since=NOW,
+            armed=False,
+        ),
+        "other-image": rec.discrepancy(
+            context,
+            later,
+            web,
+            why=rec.Why.IMAGE_NOT_ADMITTED,
+            change=change_of(web),
+            claim=0,
+            digests=[sha("web, but another")],
+            since=NOW,
+            armed=True,
+        ),
+        "baseline": rec.baseline(context, NOW, [thing("0.8", 2), thing("0.9", 7)])[0],
+    }
+
+
+PULSE = rec.Pulse(
+    armed=True,
+    configuration=sha("webhooks"),
+    gates=2,
+    policies=3,
+    spool=0,
+    entries=412,
+    workloads=31,
+    unexplained=0,
+)
+
+
+def operating_claims() -> dict[str, dict[str, Any]]:
+    """What the operator says of itself and of the gate, and who made it stand aside."""
+    context, before = context_of("sentinel"), NOW - timedelta(minutes=5)
+    operator = context_of("operator")
+    told = {"name": "incident-4711", "uid": "0d1e2f3a-0000-4000-8000-00000000d15a"}
+    return {
+        "heartbeat": rec.heartbeat(context, NOW, PULSE, since=before, until=NOW),
+        "control-test": rec.control_test(
+            context,
+            NOW,
+            rec.ControlTest.REFUSAL,
+            rec.Verdict.DENIED,
+            through=rec.Through.API_SERVER,
+            code=Reason.SIGNATURE_MISSING,
+            policy="production",
+            namespace="shop",
+            image=image_of("unsigned", "0"),
+        ),
+        "disarm": rec.disarm(
+            operator,
+            NOW,
+            rec.DisarmState.ACCEPTED,
+            until=NOW + timedelta(hours=1),
+            reason="the registry is down, and shop must be fixed",
+            ticket="INC-4711",
+            **told,
+        ),
+        "configuration-deleted": rec.control_state(
+            operator,
+            NOW,
+            rec.ControlSubject.WEBHOOK_CONFIGURATION,
+            rec.ControlState.DELETED,
+            name="trailgate",
+            previous=sha("webhooks"),
+            caller=Absence.NOT_SHOWN,
+        ),
+        "policy-changed": rec.control_state(
+            CONTEXT,
+            NOW,
+            rec.ControlSubject.POLICY,
+            rec.ControlState.CHANGED,
+            name="production",
+            digest=sha("policy production"),
+            previous=sha("policy production before"),
+            caller=LAPTOP,
+        ),
     }
 
 

@@ -10,7 +10,19 @@ import pytest
 
 from tests.core.ledger import example_records as ex
 from trailgate.ledger.events import ControlState, ControlSubject, GapCause
-from trailgate.ledger.record import Kind
+from trailgate.ledger.record import (
+    ControlTest,
+    DisarmState,
+    End,
+    Kind,
+    Match,
+    NotPersisted,
+    Seen,
+    TestOutcome,
+    Through,
+    Verdict,
+    Why,
+)
 from trailgate.model.assessment import ChangeClass
 from trailgate.model.decision import CheckResult
 from trailgate.model.reason import Absence
@@ -24,7 +36,26 @@ RECORDED = (ChangeClass.ROOT, ChangeClass.DELETE, ChangeClass.MIRROR, ChangeClas
 
 
 @pytest.mark.parametrize(
-    "values", [Kind, Absence, GapCause, ControlSubject, ControlState, CheckResult, RECORDED]
+    "values",
+    [
+        Kind,
+        Absence,
+        GapCause,
+        ControlSubject,
+        ControlState,
+        CheckResult,
+        RECORDED,
+        Seen,
+        Match,
+        End,
+        NotPersisted,
+        Why,
+        ControlTest,
+        Through,
+        Verdict,
+        TestOutcome,
+        DisarmState,
+    ],
 )
 def test_every_code_is_explained(values):
     assert {value.value for value in values} <= WORDS
@@ -36,7 +67,20 @@ def test_every_member_of_a_record_is_explained(kind):
     assert members <= WORDS
 
 
-@pytest.mark.parametrize("part", ["image", "change", "finding", "caller", "gate", "namedPerson"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "image",
+        "change",
+        "finding",
+        "caller",
+        "gate",
+        "namedPerson",
+        "object",
+        "runningImage",
+        "baselineObject",
+    ],
+)
 def test_every_member_of_a_part_is_explained(part):
     assert set(SCHEMA["$defs"][part]["properties"]) <= WORDS
 

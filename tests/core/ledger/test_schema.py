@@ -174,19 +174,131 @@ def test_the_schema_s_kinds_and_causes_are_the_code_s():
     assert list(defs["admitted"]["properties"]["checks"]["properties"]) == list(Check)
 
 
+def test_the_schema_s_new_lists_are_the_code_s():
+    def listed(kind: str, name: str) -> list[str]:
+        found = SCHEMA["$defs"][kind]["properties"][name]
+        return found["enum"] if "enum" in found else found["anyOf"][0]["enum"]
+
+    for kind, name, values in [
+        ("persisted", "seen", rec.Seen),
+        ("runningImage", "match", rec.Match),
+        ("ended", "cause", rec.End),
+        ("not-persisted", "cause", rec.NotPersisted),
+        ("discrepancy", "why", rec.Why),
+        ("control-test", "test", rec.ControlTest),
+        ("control-test", "through", rec.Through),
+        ("control-test", "got", rec.Verdict),
+        ("control-test", "expected", rec.Verdict),
+        ("control-test", "outcome", rec.TestOutcome),
+        ("disarm", "state", rec.DisarmState),
+    ]:
+        assert listed(kind, name) == list(values), (kind, name)
+
+
 def test_the_schema_has_only_what_this_version_writes():
     """Whoever reads a code there takes its absence from a trail for "it never happened"."""
-    assert list(ControlSubject) == ["gate", "ledger"]
-    assert list(ControlState) == ["started", "ended"]
     assert SCHEMA["$defs"]["change"]["properties"]["class"]["enum"] == [
         "standard",
         "rollback",
         "configuration",
     ]
-    assert SCHEMA["$defs"]["gate"]["properties"]["component"]["enum"] == ["gate", "recorder", "cli"]
-    never = {"process-vanished", "observer-down"}
-    assert never.isdisjoint(SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"])
-    assert "reviews-undecided" in SCHEMA["$defs"]["gap"]["properties"]["cause"]["enum"]
+    assert SCHEMA["$defs"]["gate"]["properties"]["component"]["enum"] == [
+        "gate",
+        "recorder",
+        "cli",
+        "operator",
+        "observer",
+        "sentinel",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pointer", "value"),
+    [
+        ("persisted", "/changeId", None),
+        ("persisted", "/claim", -1),
+        ("persisted", "/claim", None),
+        ("persisted", "/claim", "0"),
+        ("persisted", "/object/uid", 7),
+        ("persisted", "/object/generation", -1),
+        ("persisted", "/object/specDigest", "74a9"),
+        ("persisted", "/object/namespace", None),
+        ("persisted", "/operation", "CONNECT"),
+        ("persisted", "/seen", "guessed"),
+        ("persisted", "/images/0/digest", "1.0"),
+        ("persisted", "/images/0/reference", None),
+        ("persisted", "/allImages", "yes"),
+        ("running", "/changeId", "x"),
+        ("running", "/claim", None),
+        ("running", "/desired", -1),
+        ("running", "/desired", None),
+        ("running", "/ready", 1.5),
+        ("running", "/images/0/running/0", "registry.example/web"),
+        ("running", "/images/0/match", "config"),
+        ("running", "/allImages", None),
+        ("ended", "/cause", "gone"),
+        ("ended", "/by", "somebody"),
+        ("ended", "/claim", None),
+        ("not-persisted", "/cause", "conflict"),
+        ("not-persisted", "/claim", None),
+        ("not-persisted", "/changeId", None),
+        ("discrepancy", "/why", "Finding"),
+        ("discrepancy", "/changeId", None),
+        ("discrepancy", "/claim", 3),
+        ("discrepancy", "/running", ["sha256:" + "0" * 64]),
+        ("discrepancy", "/since", "yesterday"),
+        ("discrepancy", "/armed", "no"),
+        ("discrepancy", "/images/0", "web"),
+        ("discrepancy", "/allImages", None),
+        ("other-image", "/claim", None),
+        ("other-image", "/running", []),
+        ("baseline", "/count", None),
+        ("baseline", "/part", 0),
+        ("baseline", "/parts", 0),
+        ("baseline", "/objects/0/specDigest", "x"),
+        ("baseline", "/objects/0/images", None),
+        ("baseline", "/objects/0/allImages", None),
+        ("heartbeat", "/since", None),
+        ("heartbeat", "/until", "2026-11-23T13:06:00Z"),
+        ("heartbeat", "/armed", "yes"),
+        ("heartbeat", "/digest", "x"),
+        ("heartbeat", "/gates", -1),
+        ("heartbeat", "/policies", 0.5),
+        ("heartbeat", "/spooled", "0"),
+        ("heartbeat", "/entries", None),
+        ("heartbeat", "/workloads", True),
+        ("heartbeat", "/unexplained", "none"),
+        ("control-test", "/test", "probe"),
+        ("control-test", "/through", "kubectl"),
+        ("control-test", "/policy", 1),
+        ("control-test", "/namespace", 1),
+        ("control-test", "/image", 1),
+        ("control-test", "/expected", "allowed"),
+        ("control-test", "/got", "refused"),
+        ("control-test", "/got", "allowed"),
+        ("control-test", "/got", None),
+        ("control-test", "/reason", "Nothing"),
+        ("control-test", "/reason", None),
+        ("control-test", "/outcome", "ok"),
+        ("disarm", "/state", "created"),
+        ("disarm", "/name", None),
+        ("disarm", "/uid", None),
+        ("disarm", "/until", "soon"),
+        ("disarm", "/reason", None),
+        ("disarm", "/reason", "the registry is down"),
+        ("disarm", "/ticket", "INC-4711"),
+        ("policy-changed", "/state", "armed"),
+        ("policy-changed", "/state", "started"),
+        ("configuration-deleted", "/state", "created"),
+        ("configuration-deleted", "/subject", "policy-list"),
+        ("control-state", "/state", "armed"),
+        ("gap", "/cause", "holiday"),
+    ],
+)
+def test_a_wrong_value_of_each_field_is_refused(name, pointer, value):
+    record = RECORDS[name]
+    assert OF_KIND[record["kind"]].is_valid(record)
+    assert not OF_KIND[record["kind"]].is_valid(_set(record, pointer, value))
 
 
 def test_every_kind_has_an_example():
