@@ -12,7 +12,8 @@ import click
 
 from trailgate.cli.errors import ExitCode, InputError
 from trailgate.cli.ledger_erase import erase
-from trailgate.cli.ledger_options import filter_options, ledger_option
+from trailgate.cli.ledger_options import filter_options, ledger_option, note_progress
+from trailgate.cli.ledger_repair import repair
 from trailgate.cli.output import (
     emit_csv,
     emit_json,
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 _LABEL: Final = 24
 _WIDTH: Final = 100
-_PROGRESS_EVERY: Final = 100_000
 
 # The columns of a table; json and csv have all of them, and whole.
 _TABLE: Final = (
@@ -186,7 +186,7 @@ def verify(path: Path, vkeys: tuple[str, ...], kept: tuple[Path, ...], output: s
     outside = [Outside(str(file), _read(file).decode("utf-8", "replace")) for file in kept]
     try:
         with _open(path) as reader:
-            result = run(reader, keys, outside, progress=_progress)
+            result = run(reader, keys, outside, progress=note_progress)
     except LedgerCorruptError as error:
         if output == "json":
             emit_json({"holds": False, "problems": [{"index": None, "what": str(error)}]})
@@ -280,6 +280,7 @@ def reindex(path: Path) -> None:
 
 
 command.add_command(erase)
+command.add_command(repair)
 
 
 @contextmanager
@@ -300,13 +301,6 @@ def _index(reader: SqliteReader) -> Iterator[Any]:
         yield index
 
 
-def _progress(done: int, total: int) -> None:
-    from trailgate.ledger.walk import CHUNK
-
-    if total > _PROGRESS_EVERY and (done % _PROGRESS_EVERY < CHUNK or done == total):
-        note(f"verified {done} of {total} entries")
-
-
 def _verification(result: Verification) -> dict[str, Any]:
     return {
         "holds": result.holds,
@@ -318,6 +312,7 @@ def _verification(result: Verification) -> dict[str, Any]:
         "anchored": result.anchored,
         "problems": [
             {"index": one.index, "what": one.what, "expected": one.expected, "found": one.found}
+            | {"part": one.part.value}
             for one in result.problems
         ],
         "moreProblems": result.more,
@@ -343,6 +338,8 @@ def _print(result: Verification, *, compared: bool) -> None:
                 click.echo(f"    {name.ljust(9)}{visible(text)}")
     if result.more:
         click.echo(f"FAILED: and {result.more} more")
+    if result.repairable:
+        click.echo("the entries hold; for the recorder's own notes run: trailgate ledger repair")
     if result.holds and result.authenticated:
         click.echo("ok")
     elif result.holds:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from trailgate.cli.errors import ExitCode
-from trailgate.cli.ledger_options import ledger_option
+from trailgate.cli.ledger_options import known_checkpoint_option, ledger_option
 from trailgate.cli.output import note, visible
 
 
@@ -21,12 +21,9 @@ from trailgate.cli.output import note, visible
     required=True,
     help="The log's signing key: an entry says that something was erased.",
 )
-@click.option(
-    "--known-checkpoint",
-    "known",
-    type=click.Path(path_type=Path),
-    help="The recorder's file: a ledger that has less, or other, than it says is not written "
-    "to, and afterwards it has the new checkpoint.",
+@known_checkpoint_option(
+    "The recorder's file: a ledger that has less, or other, than it says is not written to, and "
+    "afterwards it has the new checkpoint."
 )
 @click.option("--reason", help="Why, for the entry; don't name the person.")
 @click.option("--yes", is_flag=True, help="Don't ask.")

@@ -105,6 +105,7 @@ def require_named(
     if not fits(key, record):
         raise LedgerCorruptError(
             f"the dedupe key {key} names entry {index}, which is another one: nothing was "
-            "stored; run trailgate ledger verify"
+            "stored; run: trailgate ledger verify, and where the entries hold: "
+            "trailgate ledger repair"
         )
     return index

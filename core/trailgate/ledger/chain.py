@@ -21,13 +21,16 @@ class Last:
     """The last batch of a process that was taken."""
 
     seq: int
-    digest: Digest
+    digest: Digest | None
+    """None where it isn't known any more (``trailgate ledger repair``): the next batch is
+    then held against its number and its signature alone."""
     ended: bool = False
     """It was the end announcement."""
 
     def to_bytes(self) -> bytes:
         """JSON, for a store's positions."""
-        value = {"seq": self.seq, "digest": str(self.digest), "ended": self.ended}
+        digest = None if self.digest is None else str(self.digest)
+        value = {"seq": self.seq, "digest": digest, "ended": self.ended}
         return msgspec.json.encode(value)
 
     @classmethod
@@ -37,12 +40,13 @@ class Last:
             wire = msgspec.json.decode(content, type=_LastWire)
         except ValueError as error:  # also msgspec.DecodeError
             raise MalformedError(f"got no position of a process: {error}") from error
-        return cls(wire.seq, Digest.parse(wire.digest), wire.ended)
+        digest = None if wire.digest is None else Digest.parse(wire.digest)
+        return cls(wire.seq, digest, wire.ended)
 
 
 class _LastWire(msgspec.Struct, forbid_unknown_fields=True):
     seq: int
-    digest: str
+    digest: str | None
     ended: bool
 
 
@@ -98,7 +102,7 @@ def follow(last: Mapping[str, Last], batches: Iterable[Batch]) -> Following:
         expected = known.seq + 1 if known is not None else 0
         if seq < expected:
             assert known is not None
-            same = seq < known.seq or batch.digest == known.digest
+            same = seq < known.seq or known.digest in (None, batch.digest)
             steps.append(Repeated(batch) if same else Forked(batch))
             continue
         if known is not None and known.ended:
@@ -106,7 +110,7 @@ def follow(last: Mapping[str, Last], batches: Iterable[Batch]) -> Following:
             continue
         if seq > expected:
             steps.append(Missing(boot, expected, seq - 1))
-        elif batch.link.prev != _digest_before(known, batch):
+        elif _digest_before(known, batch) not in (None, batch.link.prev):
             steps.append(Forked(batch))
             continue
         steps.append(batch)
@@ -114,5 +118,5 @@ def follow(last: Mapping[str, Last], batches: Iterable[Batch]) -> Following:
     return Following(tuple(steps), positions)
 
 
-def _digest_before(known: Last | None, batch: Batch) -> Digest:
+def _digest_before(known: Last | None, batch: Batch) -> Digest | None:
     return known.digest if known is not None else Digest.of(batch.link.boot.encode())

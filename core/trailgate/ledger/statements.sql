@@ -50,6 +50,16 @@ SELECT d.idx, e.record FROM dedupe AS d LEFT JOIN entry AS e ON e.idx = d.idx WH
 SELECT d.key, d.idx, e.record FROM dedupe AS d LEFT JOIN entry AS e ON e.idx = d.idx
 WHERE d.key > ? ORDER BY d.key LIMIT ?;
 
+-- name: forget_dedupe
+DELETE FROM dedupe WHERE key = ?;
+
+-- name: mend_dedupe
+INSERT INTO dedupe (key, idx) VALUES (?, ?)
+ON CONFLICT (key) DO UPDATE SET idx = excluded.idx WHERE idx > excluded.idx;
+
+-- name: forget_position
+DELETE FROM position WHERE name = ?;
+
 -- name: set_position
 INSERT INTO position (name, value) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;

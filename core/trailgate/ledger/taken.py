@@ -7,7 +7,7 @@ them leads to dropping a batch, a record has to bear it out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,8 @@ _MISSING: Final = "missing/"
 #: Other keys that records bear out: by the gap's cause.
 _TOLD: Final = {"batch-unreadable": "unreadable/", "chain-forked": "forked/"}
 _BATCHES_MISSING: Final = "batches-missing"
+#: (subject, state) of the record by which a process of the gate says that it ends.
+_END: Final = ("gate", "ended")
 _RESERVED: Final = (_CLAIM, _MISSING, *_TOLD.values())
 
 
@@ -39,6 +41,8 @@ class _Record(msgspec.Struct, rename="camel"):
     boot: str | None = None
     first_seq: int | None = None
     last_seq: int | None = None
+    subject: Any = None
+    state: Any = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Record)
@@ -47,6 +51,23 @@ _DECODER: Final = msgspec.json.Decoder(_Record)
 def claim_key(boot: str, seq: int, index: int) -> str:
     """Give the dedupe key of a claim: its process, its batch, its place in it."""
     return f"{_CLAIM}{boot}/{seq}/{index}"
+
+
+def own_key(record: bytes) -> str | None:
+    """Give the dedupe key that a record has to stand under; None where it does not tell.
+
+    A claim tells its place in the spool, and a gap the numbers that never came.
+    """
+    own = _read(record)
+    return None if own is None else _own_key(own)
+
+
+def _own_key(own: _Record) -> str | None:
+    if own.spool is not None:
+        return claim_key(own.spool.boot, own.spool.seq, own.spool.index)
+    if own.cause == _BATCHES_MISSING:
+        return f"{_MISSING}{own.boot}/{own.first_seq}-{own.last_seq}"
+    return None
 
 
 def fits(key: str, record: bytes) -> bool:
@@ -59,10 +80,9 @@ def fits(key: str, record: bytes) -> bool:
     own = _read(record)
     if own is None:
         return not key.startswith(_RESERVED)
-    if own.spool is not None:
-        return key == claim_key(own.spool.boot, own.spool.seq, own.spool.index)
-    if own.cause == _BATCHES_MISSING:
-        return key == f"{_MISSING}{own.boot}/{own.first_seq}-{own.last_seq}"
+    told = _own_key(own)
+    if told is not None:
+        return key == told
     if own.cause in _TOLD:
         return key.startswith(_TOLD[own.cause])
     return not key.startswith(_RESERVED)
@@ -74,6 +94,8 @@ class Taken:
     def __init__(self) -> None:
         self.last: dict[str, int] = {}
         """Number of the last batch of each process that left an entry."""
+        self.ended: set[str] = set()
+        """Processes whose last entry says that they end."""
         self._next: dict[str, int] = {}
         self._claims: dict[str, int] = {}
 
@@ -89,6 +111,10 @@ class Taken:
         if own is None:
             return None
         if own.spool is not None:
+            if (own.subject, own.state) == _END:
+                self.ended.add(own.spool.boot)
+            else:
+                self.ended.discard(own.spool.boot)
             return self._claim(own.spool)
         if own.cause == _BATCHES_MISSING:
             self._gap(own.boot, own.first_seq, own.last_seq)
@@ -144,8 +170,41 @@ def require_positions(positions: Mapping[str, bytes], last: Mapping[str, int]) -
     wrong = next(contradictions(positions, last), None)
     if wrong is not None:
         raise LedgerCorruptError(
-            f"{wrong}: batches would be dropped or told twice; run trailgate ledger verify"
+            f"{wrong}: batches would be dropped or told twice; run: trailgate ledger verify, and "
+            "where the entries hold: trailgate ledger repair"
         )
+
+
+def mended(positions: Mapping[str, bytes], taken: Taken) -> Iterator[tuple[str, bytes | None, str]]:
+    """Say what positions have to be: (name, content, why) of those that aren't; None: removed.
+
+    Entries don't tell the digest of a batch. Where the position isn't about the batch that
+    they end with its digest is of no use, and not known until the next batch is taken.
+    """
+    for name in sorted(positions.keys() | {f"{POSITION}{boot}" for boot in taken.last}):
+        boot = name.removeprefix(POSITION)
+        if not name.startswith(POSITION):
+            continue
+        if boot not in taken.last:
+            yield name, None, "it is of a process that has left no entry: removed"
+            continue
+        old = _position(positions.get(name))
+        digest = old.digest if old is not None and old.seq == taken.last[boot] else None
+        new = Last(taken.last[boot], digest, boot in taken.ended)
+        if old != new:
+            was = "nothing that can be read" if old is None else _told(old)
+            yield name, new.to_bytes(), f"it said {was}, the entries say {_told(new)}: set to that"
+
+
+def _position(content: bytes | None) -> Last | None:
+    try:
+        return None if content is None else Last.from_bytes(content)
+    except MalformedError:
+        return None
+
+
+def _told(last: Last) -> str:
+    return f"batch {last.seq}{', the last one' * last.ended}"
 
 
 def _read(record: bytes) -> _Record | None:

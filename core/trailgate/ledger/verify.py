@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from trailgate.ledger.errors import LedgerCorruptError
@@ -31,6 +32,19 @@ MAX_PROBLEMS: Final = 100
 Progress = Callable[[int, int], None]
 
 
+class Part(StrEnum):
+    """What a problem is about."""
+
+    LOG = "log"
+    """The entries, their tree, the checkpoints, the file itself: what everything rests on."""
+    SPOOL = "spool"
+    """Claims that should be entries and aren't, or are twice."""
+    PEOPLE = "people"
+    """What stands beside the entries and opens them."""
+    WRITER = "writer"
+    """What the writer goes by. Derived: ``trailgate ledger repair`` makes it anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that does not hold."""
@@ -40,6 +54,7 @@ class Problem:
     what: str
     expected: str | None = None
     found: str | None = None
+    part: Part = Part.LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +86,18 @@ class Verification:
     more: int = 0
     """Problems beyond those that are listed."""
     notes: tuple[str, ...] = ()
+    parts: frozenset[Part] = frozenset()
+    """What the problems are about, also those that are not listed."""
 
     @property
     def holds(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def repairable(self) -> bool:
+        """Whether ``trailgate ledger repair`` has something to mend, and what to mend it from."""
+        return Part.WRITER in self.parts and Part.LOG not in self.parts
 
 
 def verify(
@@ -122,8 +144,10 @@ class _Run:
         what: str,
         expected: str | None = None,
         found: str | None = None,
+        *,
+        part: Part = Part.LOG,
     ) -> None:
-        self._problems.append(Problem(index, what, expected, found))
+        self._problems.append(Problem(index, what, expected, found, part))
 
     def verdict(self) -> Verification:
         # What names an entry comes first, and the first entry before the others.
@@ -138,6 +162,7 @@ class _Run:
             tuple(ordered[:MAX_PROBLEMS]),
             max(0, len(ordered) - MAX_PROBLEMS),
             tuple(self._notes),
+            frozenset(one.part for one in ordered),
         )
 
     def all(self, outside: Sequence[Outside]) -> None:
@@ -161,7 +186,7 @@ class _Run:
         self._judge_outside(kept)
         self._judge_writer(taken)
         for index, text in people.problems():
-            self.problem(index, text)
+            self.problem(index, text, part=Part.PEOPLE)
         self._notes += people.notes()
 
     def _records(self, total: int) -> Iterator[bytes]:
@@ -177,17 +202,20 @@ class _Run:
         for index, record in enumerate(records, start):
             wrong = taken.note(record)
             if wrong is not None:
-                self.problem(index, f"the claims that were spooled are not all here: {wrong}")
+                what = f"the claims that were spooled are not all here: {wrong}"
+                self.problem(index, what, part=Part.SPOOL)
 
     def _judge_writer(self, taken: Taken) -> None:
         """Hold what the writer goes by against the entries."""
         for key, index, record in self._reader.dedupe():
             if record is None:
-                self.problem(None, f"the dedupe key {key} names entry {index}, which is not there")
+                what = f"the dedupe key {key} names entry {index}, which is not there"
+                self.problem(None, what, part=Part.WRITER)
             elif not fits(key, record):
-                self.problem(index, f"the dedupe key {key} names this entry, and is not its own")
+                what = f"the dedupe key {key} names this entry, and is not its own"
+                self.problem(index, what, part=Part.WRITER)
         for text in contradictions(self._reader.positions(), taken.last):
-            self.problem(None, text)
+            self.problem(None, text, part=Part.WRITER)
 
     def _name(self) -> None:
         log = self._reader.log()
