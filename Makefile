@@ -10,8 +10,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.trailgate-dev
 REQUIREMENTS := requirements/build.txt requirements/dev.txt
 CRDS := charts/trailgate/files/crds
+CHART_README := charts/trailgate/README.md
 # Programs that the tests run for real; built once, then cached outside the checkout.
-PROGRAMS := etcd kube-apiserver kubectl kube-controller-manager registry cosign
+PROGRAMS := etcd kube-apiserver kubectl kube-controller-manager registry cosign helm3 helm4
 # More arguments for pytest: make test ARGS="-k ledger".
 ARGS ?=
 WORKERS ?= 2
@@ -82,7 +83,7 @@ test: programs ## Run all tests, on real parts (cold: builds Kubernetes once)
 .PHONY: test-offline
 test-offline: dev ## Run the tests that need no other process, without a network
 	$(BIN)/python -m e2e.controlplane.offline $(BIN)/pytest \
-	  -m 'not cluster and not registry and not cosign' $(ARGS)
+	  -m 'not cluster and not registry and not cosign and not helm' $(ARGS)
 
 .PHONY: demo
 demo: dev ## Watch the product do its job on a real API server (KEEP=1 leaves it running)
@@ -95,13 +96,14 @@ bench: dev ## Measure: admissions (warm, cold, recorded), durable ledger appends
 	$(BIN)/python -m tests.bench.ledger --json bench-out/ledger.json | tee bench-out/ledger.txt
 
 .PHONY: generate
-generate: dev ## Write what is generated from the code: the CRDs of the chart
+generate: dev ## Write what is generated: the chart's CRDs from the code, its README from the values
 	$(BIN)/python -m trailgate_kube.crd $(CRDS)
+	$(BIN)/python charts/readme.py
 
 .PHONY: check
 check: generate lint types ## Check that what is generated is current, and lint and types
-	git diff --exit-code -- $(CRDS)
-	@new=$$(git ls-files --others --exclude-standard -- $(CRDS)); \
+	git diff --exit-code -- $(CRDS) $(CHART_README)
+	@new=$$(git ls-files --others --exclude-standard -- $(CRDS) $(CHART_README)); \
 	[ -z "$$new" ] || { echo "error: generated, but not committed: $$new" >&2; exit 1; }
 
 .PHONY: requirements
