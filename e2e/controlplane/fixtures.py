@@ -20,6 +20,7 @@ from e2e.controlplane.binaries import CONTROL_PLANE, ensure
 from e2e.controlplane.cluster import Cluster
 from e2e.controlplane.cosign import Cosign
 from e2e.controlplane.errors import ControlPlaneError
+from e2e.controlplane.helm import MAJORS, Helm
 from e2e.controlplane.progress import to_stderr
 from e2e.controlplane.registry import RegistryProcess
 from e2e.controlplane.start import ControlPlane, Options
@@ -32,6 +33,7 @@ _NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "registry": ("registry", ("registry",)),
     "registry_without_referrers": ("registry", ("registry",)),
     "cosign": ("cosign", ("cosign",)),
+    "helm": ("helm", MAJORS),
 }
 
 _NEEDS_BY_MARKER = {"cluster": CONTROL_PLANE, "registry": ("registry",), "cosign": ("cosign",)}
@@ -134,3 +136,9 @@ def registry_without_referrers(
 def cosign(tmp_path_factory: pytest.TempPathFactory) -> Cosign:
     """Return the real cosign, offline."""
     return Cosign.get(tmp_path_factory.mktemp("cosign"))
+
+
+@pytest.fixture(scope="session", params=MAJORS)
+def helm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Helm:
+    """Return the real Helm, once of each major version."""
+    return Helm.get(request.param, tmp_path_factory.mktemp(request.param))
