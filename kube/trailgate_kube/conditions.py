@@ -23,16 +23,18 @@ class Condition:
 def status_with(
     item: Mapping[str, Any], conditions: Sequence[Condition], now: datetime
 ) -> dict[str, Any]:
-    """Return the ``status`` that an object should have: these conditions, and no others.
+    """Return the ``status`` that an object should have with these conditions.
 
-    A condition's ``lastTransitionTime`` stays while its status does.
+    What else stands there stays; a condition's ``lastTransitionTime`` while its status does.
     """
     generation = item.get("metadata", {}).get("generation", 0)
-    given = item.get("status", {}).get("conditions") or ()
-    before = {one.get("type"): one for one in given}
+    status = item.get("status") or {}
+    before = {one.get("type"): one for one in status.get("conditions") or ()}
+    ours = {one.type: _form(one, before.get(one.type), generation, now) for one in conditions}
     return {
+        **status,
         "observedGeneration": generation,
-        "conditions": [_form(one, before.get(one.type), generation, now) for one in conditions],
+        "conditions": list((before | ours).values()),
     }
 
 

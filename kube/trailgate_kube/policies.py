@@ -46,6 +46,11 @@ class Policies:
         return self._mirror.objects
 
     @property
+    def read(self) -> bool:
+        """Whether the first whole list has been read."""
+        return self._mirror.silence != float("inf")
+
+    @property
     def silence(self) -> float:
         """Seconds since the API server last told us something."""
         return self._mirror.silence

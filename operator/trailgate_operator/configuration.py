@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from trailgate import __version__
 from trailgate.ledger.record import Cluster, Context, Gate
@@ -13,9 +14,15 @@ from trailgate.ledger.spoolkeys import key_id, load_unsealing_key, load_verifyin
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
 from trailgate_kube.resources import SYSTEM_NAMESPACE
+from trailgate_kube.webhooks import Address as GateAddress
 from trailgate_operator.intake import Keys
 
+FILES, OPERATOR = "files", "operator"
+"""Who makes the gate's certificate: somebody else, in files; or we."""
+
 _PORTS = 65_535
+_LABEL = "[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_SERVICE = re.compile(rf"(?P<namespace>{_LABEL})/(?P<name>{_LABEL}):(?P<port>[0-9]{{1,5}})")
 
 _T = TypeVar("_T")
 
@@ -61,6 +68,14 @@ class Configuration:
     environment: str | None = None
     cluster_name: str | None = None
     image: str | None = None
+    arm: bool = False
+    """Work for a cluster: keep the webhook configuration, write the status of our objects."""
+    webhook: GateAddress = field(default_factory=GateAddress)
+    webhook_ca: Path | None = None
+    """With ``certificates`` files: the authorities of the gate's certificate."""
+    certificates: str = FILES
+    exempt: tuple[str, ...] = ()
+    """Namespaces that the API server never asks the gate about."""
 
     def check(self) -> None:
         """Refuse what can't work, whatever one waits for; raises ``ConfigurationError``."""
@@ -68,6 +83,16 @@ class Configuration:
             raise ConfigurationError(
                 f"there is no ledger {self.ledger}; trailgate ledger init makes one"
             )
+        if self.arm and self.certificates == FILES and self.webhook_ca is None:
+            raise ConfigurationError(
+                "got --arm without --webhook-ca, expected the authorities of the gate's "
+                "certificate, or --certificates operator"
+            )
+        for name in self.exempt:
+            if re.fullmatch(_LABEL, name) is None:
+                raise ConfigurationError(
+                    f"--exempt-namespace: got {name!r}, expected a namespace's name"
+                )
         if self.known is not None and not self.known.parent.is_dir():
             raise ConfigurationError(
                 f"--known-checkpoint {self.known}: {self.known.parent} is not a directory"
@@ -83,15 +108,42 @@ class Configuration:
 
     def context(self, cluster_uid: str, keys: Keys) -> Context:
         """Say who records: cluster, version, and the configuration with the keys in use."""
-        configuration = {
+        configuration: dict[str, Any] = {
             "namespace": self.namespace,
             "ledger": str(self.ledger),
             "recorderKeys": sorted(str(key_id(key.public_key())) for key in keys.recorder),
             "gateKeys": sorted(str(key) for key in keys.signers),
             "knownCheckpoint": self.known is not None,
         }
+        if self.arm:
+            configuration["arm"] = {
+                "webhook": self.webhook.url or f"{self.webhook.server_name}:{self.webhook.port}",
+                "certificates": self.certificates,
+                "exemptNamespaces": sorted(self.exempt),
+            }
         gate = Gate(__version__, fingerprint(configuration), self.image, "recorder")
         return Context(Cluster(cluster_uid, self.cluster_name), gate, self.environment)
+
+
+def gate_address(service: str | None, url: str | None, namespace: str) -> GateAddress:
+    """Read ``NAMESPACE/NAME:PORT`` or ``https://…``; neither: our Service in ``namespace``.
+
+    Raises ``ConfigurationError``.
+    """
+    if url is not None and service is not None:
+        raise ConfigurationError("got --webhook-service and --webhook-url, expected one of them")
+    if url is not None:
+        if not url.startswith("https://"):
+            raise ConfigurationError(f"--webhook-url: got {url!r}, expected https://HOST:PORT/PATH")
+        return GateAddress(namespace, url=url)
+    if service is None:
+        return GateAddress(namespace)
+    found = _SERVICE.fullmatch(service)
+    if found is None or not 0 < int(found["port"]) <= _PORTS:
+        raise ConfigurationError(
+            f"--webhook-service: got {service!r}, expected NAMESPACE/NAME:PORT"
+        )
+    return GateAddress(found["namespace"], found["name"], int(found["port"]))
 
 
 def ledger_path(text: str) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Protocol
 
 from trailgate.ledger.errors import LedgerUnavailableError
@@ -48,15 +48,16 @@ class Loop(Protocol):
 class Routine:
     """A loop that repeats one pass: when woken, and every now and then without.
 
-    ``once`` may raise ``KubeError``, ``LedgerUnavailableError`` or ``WaitingError``: tried
-    again after 0.5 s, later every 10 s, sooner when woken. Level-triggered: a pass
-    reads what is, and being woken says only that it may be something else.
+    ``once`` returns in how many seconds it wants to look again (None: 30). It may raise
+    ``KubeError``, ``LedgerUnavailableError`` or ``WaitingError``: tried again after 0.5 s,
+    later every 10 s, sooner when woken. Level-triggered: a pass reads what is, and
+    being woken says only that it may be something else.
     """
 
     def __init__(
         self,
         name: str,
-        once: Callable[[], Awaitable[None]],
+        once: Callable[[], Awaitable[float | None]],
         metrics: LoopMetrics,
         *,
         every: float = _EVERY,
@@ -82,7 +83,7 @@ class Routine:
         while not stop.is_set():
             self._wake.clear()
             try:
-                await self._once()
+                again = await self._once()
             except ConfigurationError:
                 raise
             except (KubeError, LedgerUnavailableError, WaitingError) as error:
@@ -93,7 +94,7 @@ class Routine:
                 self._metrics.went_well(self.name)
                 self._problem = None
                 delay = self._backoff[0]
-                await self._rest(stop, self._every)
+                await self._rest(stop, self._every if again is None else again)
 
     def _failed(self, error: TrailgateError, delay: float) -> None:
         self._metrics.failed(self.name, error)
@@ -110,6 +111,30 @@ class Routine:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+class Follower:
+    """A loop around something that runs until it is cancelled, such as a ``Mirror``."""
+
+    def __init__(self, name: str, follow: Callable[[], Coroutine[None, None, None]]) -> None:
+        self.name, self._follow = name, follow
+
+    def problem(self) -> str | None:
+        """See ``Loop.problem``: whoever needs what it brings says so."""
+        return None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """See ``Loop.run``."""
+        following = asyncio.create_task(self._follow())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                following.result()
+        finally:
+            for task in (following, stopped):
+                task.cancel()
+            await asyncio.gather(following, stopped, return_exceptions=True)
 
 
 async def run_all(loops: Sequence[Loop], stop: asyncio.Event) -> None:

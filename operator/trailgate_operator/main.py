@@ -22,10 +22,13 @@ from trailgate.model.errors import TrailgateError
 from trailgate_kube import logs
 from trailgate_kube.resources import SYSTEM_NAMESPACE
 from trailgate_operator.configuration import (
+    FILES,
+    OPERATOR,
     Address,
     Configuration,
     ConfigurationError,
     files,
+    gate_address,
     ledger_path,
 )
 
@@ -58,6 +61,27 @@ _ANY = click.Path(path_type=Path)
 @click.option("--environment", help="Such as production; stands in every record.")
 @click.option("--image", help="Of this process, with digest; stands in every record.")
 @click.option("--health-listen", metavar="HOST:PORT", help="Probes and metrics, by HTTP.")
+@click.option(
+    "--arm", is_flag=True,
+    help="Keep the webhook configuration, and the status of policies and Disarms.",
+)  # fmt: skip
+@click.option(
+    "--webhook-service", metavar="NAMESPACE/NAME:PORT",
+    help="The gate's Service; without it trailgate-webhook:443 in --namespace.",
+)  # fmt: skip
+@click.option("--webhook-url", metavar="URL", help="The gate's address, where it has no Service.")
+@click.option(
+    "--certificates", type=click.Choice((FILES, OPERATOR)), default=FILES,
+    help="Who makes the gate's certificate: somebody else, or the operator.",
+)  # fmt: skip
+@click.option(
+    "--webhook-ca", type=_FILE,
+    help="With --certificates files: the authorities of the gate's certificate (PEM).",
+)  # fmt: skip
+@click.option(
+    "--exempt-namespace", multiple=True, metavar="NAME",
+    help="A namespace that the gate is never asked about, beside kube-system and ours.",
+)  # fmt: skip
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info")
 def command(**options: Any) -> None:
     """Record what the gate admitted and refused in the ledger."""
@@ -75,7 +99,11 @@ def _run(
     gate_public_key: tuple[Path, ...],
     known_checkpoint: Path | None,
     health_listen: str | None,
+    webhook_service: str | None,
+    webhook_url: str | None,
+    exempt_namespace: tuple[str, ...],
     log_level: str,
+    namespace: str,
     **others: Any,
 ) -> None:
     logs.configure(log_level)
@@ -87,6 +115,9 @@ def _run(
         gate_keys=files(gate_public_key),
         known=known_checkpoint,
         health_listen=None if health_listen is None else Address.parse(health_listen),
+        namespace=namespace,
+        webhook=gate_address(webhook_service, webhook_url, namespace),
+        exempt=exempt_namespace,
         **others,
     )
     configuration.check()

@@ -45,8 +45,26 @@ class Metrics(ProcessMetrics):
     def __init__(self) -> None:
         super().__init__()
         self.loops = LoopMetrics(self.registry)
+        self._control(self.registry)
         self._spool(self.registry)
         self._ledger(self.registry)
+
+    def _control(self, registry: CollectorRegistry) -> None:
+        self._armed = Gauge(
+            "trailgate_armed",
+            "1 while the webhook configuration is there.",
+            registry=registry,
+        )
+        self._disarmed_until = Gauge(
+            "trailgate_disarmed_until_seconds",
+            "End of the Disarm in effect, Unix time; 0: none is.",
+            registry=registry,
+        )
+
+    def armed(self, *, armed: bool, until: datetime | None) -> None:
+        """Take note of whether the API server asks the gate."""
+        self._armed.set(armed)
+        self._disarmed_until.set(0 if until is None else until.timestamp())
 
     def _spool(self, registry: CollectorRegistry) -> None:
         self.batches = Counter(

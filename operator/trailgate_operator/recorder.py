@@ -177,16 +177,17 @@ class Recorder:
         await asyncio.to_thread(self._keep_unrecorded, intake, before)
         history.keep()
         await self._keep_known()
-        return intake, new
+        return intake, len(new)
 
-    async def tell(self, statements: Sequence[Statement]) -> None:
+    async def tell(self, statements: Sequence[Statement]) -> frozenset[str]:
         """Make durable what a loop has to say; each key once. See ``trail.Tell``."""
         if not statements:
-            return
+            return frozenset()
         async with self._writing:
             entries = await asyncio.to_thread(self._entries, statements)
-            await self._append(Intake(entries=entries))
+            new = await self._append(Intake(entries=entries))
             await self._keep_known()
+        return frozenset(entry.key for entry in new)
 
     def _entries(self, statements: Sequence[Statement]) -> list[Entry]:
         now = self._clock()
@@ -206,11 +207,11 @@ class Recorder:
                 intake.remove.remove(one)
                 intake.left[one.name] = "later ones were recorded, and the ledger has none of it"
 
-    async def _append(self, intake: Intake) -> int:
-        """Append durably; returns how many entries are new."""
+    async def _append(self, intake: Intake) -> list[Entry]:
+        """Append durably; returns the entries that are new."""
         entries = [*intake.entries, *intake.told]
         if not entries:
-            return 0
+            return []
         positions = {f"{POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
         started = time.monotonic()
         indices = await asyncio.wrap_future(self._store.submit(entries, positions=positions))
@@ -218,7 +219,7 @@ class Recorder:
         self._last.update(intake.last)
         self._size += len(new)
         self._metrics.appended(new, self._size, time.monotonic() - started)
-        return len(new)
+        return new
 
     async def _keep_known(self) -> None:
         """Keep the newest checkpoint outside of the ledger, before anything is deleted.

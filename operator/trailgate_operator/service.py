@@ -42,6 +42,7 @@ from trailgate_kube.errors import ConfigurationError as KubeConfigurationError
 from trailgate_kube.errors import KubeError
 from trailgate_kube.spool import AdmissionReader
 from trailgate_operator import probes
+from trailgate_operator.assemble import Given, loops
 from trailgate_operator.configuration import Configuration
 from trailgate_operator.intake import Desk
 from trailgate_operator.lookout import Lookout
@@ -97,7 +98,9 @@ async def serve(configuration: Configuration) -> None:
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
         )  # fmt: skip
-        await run(recorder, configuration.namespace, stop, health)
+        given = Given(kube, recorder.tell, desk.context, metrics, health)
+        others = loops(configuration, given)
+        await run(recorder, configuration.namespace, stop, health, others)
         await _announce_end(store, desk.context, log_key.name)
 
 

@@ -17,6 +17,7 @@ class Statement:
     claim: Mapping[str, Any]
 
 
-Tell = Callable[[Sequence[Statement]], Awaitable[None]]
-"""Returns when the statements are durable. Raises ``LedgerUnavailableError`` where they are
-not, and may be said again; any other ``LedgerError`` ends the process."""
+Tell = Callable[[Sequence[Statement]], Awaitable[frozenset[str]]]
+"""Returns when the statements are durable: the keys that were new. Raises
+``LedgerUnavailableError`` where they are not, and may be said again; any other
+``LedgerError`` ends the process."""

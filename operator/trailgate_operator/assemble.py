@@ -1,0 +1,79 @@
+"""Which loops there are beside the recorder, made from what the operator was told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trailgate.ledger.record import Context
+from trailgate_kube.api import Kube
+from trailgate_kube.policies import Policies
+from trailgate_operator.arming import Arming, Parts
+from trailgate_operator.arming_plan import Settings
+from trailgate_operator.configuration import Configuration
+from trailgate_operator.loops import Loop
+from trailgate_operator.metrics import Metrics
+from trailgate_operator.policies import PolicyStatus
+from trailgate_operator.probes import Health
+from trailgate_operator.selfreview import SelfReview
+from trailgate_operator.trail import Tell
+
+_COMPONENT = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What all of them work with."""
+
+    kube: Kube
+    tell: Tell
+    context: Context
+    metrics: Metrics
+    health: Health
+
+
+@dataclass(frozen=True, slots=True)
+class FileAuthorities:
+    """Authorities in a file that somebody else keeps; read anew each time."""
+
+    path: Path
+
+    def bundle(self) -> bytes | None:
+        """Return the file; None while there is none."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+
+def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
+    """Make them. Without ``--arm`` there are none."""
+    if not configuration.arm:
+        return ()
+    assert configuration.webhook_ca is not None
+    policies = Policies(given.kube, on_change=lambda: _wake(status, arming))
+    status = PolicyStatus(given.kube, policies, given.metrics)
+    arming = Arming(
+        Parts(
+            kube=given.kube,
+            policies=policies,
+            authorities=FileAuthorities(configuration.webhook_ca),
+            gate=SelfReview(given.kube, configuration.webhook, configuration.namespace),
+            tell=given.tell,
+            context=_by_operator(given.context),
+            metrics=given.metrics,
+        ),
+        Settings(configuration.webhook, configuration.namespace, configuration.exempt),
+    )
+    given.health.notes["arming"] = arming.note
+    return (status, arming)
+
+
+def _wake(*sleepers: PolicyStatus | Arming) -> None:
+    for one in sleepers:
+        one.wake()
+
+
+def _by_operator(context: Context) -> Context:
+    return replace(context, gate=replace(context.gate, component=_COMPONENT))
