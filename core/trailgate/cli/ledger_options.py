@@ -30,6 +30,9 @@ KINDS: Final = (
     "gap",
     "erasure",
 )
+#: A change is admitted, or what ``trailgate.ledger.index_rows.STAGES`` says became of it.
+STATES: Final = ("admitted", "persisted", "running", "ended", "not-persisted")
+OUTCOMES: Final = ("admitted", "refused", "passed", "failed", "undetermined")
 
 
 class LedgerAddress(click.ParamType[Path]):
@@ -97,7 +100,8 @@ def filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--from", "start", type=Moment(), help="Decided at this time or later."),
         click.option("--to", "end", type=Moment(), help="Decided before this time."),
         click.option("--kind", type=click.Choice(KINDS)),
-        click.option("--outcome", type=click.Choice(("admitted", "refused"))),
+        click.option("--state", type=click.Choice(STATES), help="What became of a change, so far."),
+        click.option("--outcome", type=click.Choice(OUTCOMES)),
         click.option("-n", "--namespace", help="Of the workload."),
         click.option("--workload", help="Its name, or KIND/NAME."),
         click.option("--committer", help="An id like github:1001, or a login."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ _CHUNK: Final = 5_000
 _SCHEMA: Final = "SELECT name, sql FROM sqlite_schema ORDER BY name"
 _NONE: Final[frozenset[str]] = frozenset()
 _OTHER: Final = IndexRows(
-    ("other", "", None, None, None), frozenset(), frozenset(), (), _NONE, _NONE
+    ("other", "", None, None, None, None, 0), frozenset(), frozenset(), (), _NONE, _NONE
 )
 
 
@@ -84,6 +84,11 @@ class Index:
             row = self._connection.execute(_SQL["read_claims"], (index,)).fetchone()
         return (1, index) if row is None else (int(row[0]), int(row[1]))
 
+    def stages(self, change: str) -> list[int]:
+        """Return the indices of the entries that say what became of a change, in order."""
+        with converted(self._name):
+            return [int(row[0]) for row in self._connection.execute(_SQL["read_stages"], (change,))]
+
     def people(self) -> Iterator[tuple[str, str | None]]:
         """Yield (commitment of the id, of the login) of everyone in the ledger."""
         with converted(self._name):
@@ -106,11 +111,11 @@ class Index:
         execute("PRAGMA synchronous = OFF")
         execute("PRAGMA cache_size = -65536")
         execute("BEGIN IMMEDIATE")
-        found = execute(_SCHEMA).fetchall()
+        found = index_schema(self._connection)
         execute("COMMIT")
         if not found:
             self._connection.executescript(script("index.sql"))
-        elif found != _expected():
+        elif found != expected_schema():
             raise LedgerError(f"{self._name} is not an index of this version")
         self._size = self._indexed()
 
@@ -143,7 +148,7 @@ class Index:
 
     def _insert(self, start: int, stop: int) -> None:
         made = [
-            (index, _rows(record))
+            (index, row_set(record))
             for index, record in enumerate(self._reader.records(start, stop), start)
         ]
         many = self._connection.executemany
@@ -154,7 +159,8 @@ class Index:
         )
         many(_SQL["insert_change"], ((rows.event[2], i) for i, rows in made if rows.event[2]))
         many(_SQL["insert_role"], ((*role, index) for index, rows in made for role in rows.roles))
-        many(_SQL["insert_person"], {person for _, rows in made for person in rows.people})
+        people = (person for _, rows in made for person in rows.people)
+        many(_SQL["insert_person"], logins(people, {}).items())
         many(_SQL["insert_image"], ((one, index) for index, rows in made for one in rows.images))
         many(
             _SQL["insert_revision"],
@@ -162,7 +168,7 @@ class Index:
         )
 
 
-def _rows(content: bytes) -> IndexRows:
+def row_set(content: bytes) -> IndexRows:
     """Index what can be understood; the rest is an event of kind ``other``, never dropped."""
     try:
         record = orjson.loads(content)
@@ -171,10 +177,25 @@ def _rows(content: bytes) -> IndexRows:
         return _OTHER
 
 
-def _expected() -> list[Any]:
+def index_schema(connection: sqlite3.Connection) -> list[Any]:
+    """Say which tables an index has."""
+    return connection.execute(_SCHEMA).fetchall()
+
+
+def expected_schema() -> list[Any]:
+    """Say which tables an index of this version has."""
     with closing(sqlite3.connect(":memory:")) as fresh:
         fresh.executescript(script("index.sql"))
-        return fresh.execute(_SCHEMA).fetchall()
+        return index_schema(fresh)
+
+
+def logins(
+    people: Iterable[tuple[str, str | None]], known: dict[str, str | None]
+) -> dict[str, str | None]:
+    """Note people in ``known``, commitment of the id → of the login: the last one that is told."""
+    for person, login in people:
+        known[person] = known.get(person) if login is None else login
+    return known
 
 
 def _remove(path: Path) -> None:

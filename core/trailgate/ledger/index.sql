@@ -4,7 +4,7 @@
 
 -- "TRIX"
 PRAGMA application_id = 1414678872;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
 
 -- One row: of which log, and how much of it is indexed; leaf is the last one's hash.
 CREATE TABLE progress (
@@ -15,17 +15,21 @@ CREATE TABLE progress (
 ) STRICT;
 
 -- One row an entry. Times are RFC 3339 in UTC, so that text order is time order.
+-- change_id is of admissions, and of what became of them: the stages of one change.
 CREATE TABLE event (
     idx INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,
     decided_at TEXT NOT NULL,
     claim TEXT,
     outcome TEXT,
-    namespace TEXT
+    namespace TEXT,
+    change_id TEXT,
+    stage INTEGER NOT NULL DEFAULT 0 CHECK (stage IN (0, 1))
 ) STRICT;
 
 CREATE INDEX event_decided ON event (decided_at);
 CREATE INDEX event_namespace ON event (namespace, decided_at);
+CREATE INDEX event_change ON event (change_id, stage, idx) WHERE change_id IS NOT NULL;
 
 -- Counted refusals name the first and the last workload.
 CREATE TABLE workload (

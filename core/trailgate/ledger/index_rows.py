@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+#: Kinds that say what became of an admitted change; they are told in its row.
+STAGES: Final = ("persisted", "running", "ended", "not-persisted")
+
 #: Roles that can be asked for.
 COMMITTER: Final = "committer"
 APPROVER: Final = "approver"
@@ -20,7 +23,8 @@ class IndexRows:
     """The rows of one entry."""
 
     event: tuple[Any, ...]
-    """kind, decided_at, claim (the change and who asked for it), outcome, namespace."""
+    """kind, decided_at, claim (the change and who asked for it), outcome, namespace,
+    change_id (of admissions and their stages), stage (0 or 1)."""
     workloads: frozenset[tuple[str, str]]
     """(name, kind)."""
     roles: frozenset[tuple[str, str]]
@@ -37,12 +41,16 @@ def rows_of(record: Mapping[str, Any]) -> IndexRows:
     Raises ``KeyError``, ``TypeError`` or ``IndexError`` where it doesn't have the form
     of its schema.
     """
+    kind = record["kind"]
+    stage = kind in STAGES
     event = (
-        record["kind"],
+        kind,
         record["decidedAt"],
-        _claim(record),
+        _claim(record) if kind == "admitted" else None,
         record.get("outcome"),
         record.get("namespace") or record.get("object", {}).get("namespace"),
+        record["changeId"] if stage or kind == "admitted" else None,
+        int(stage),
     )
     people = record["people"]
     roles = {
@@ -50,23 +58,27 @@ def rows_of(record: Mapping[str, Any]) -> IndexRows:
         for role, reference in _references(record)
         if isinstance(reference, dict) and reference.get("person") is not None
     }
-    images = [image for image in record.get("images") or [] if isinstance(image, dict)]
+    things = record.get("objects") or []
+    listed = [record.get("images"), *(thing["images"] for thing in things)]
+    images = [image for one in listed for image in one or [] if isinstance(image, dict)]
     user = (record.get("caller") or {}).get("user")
     if user is not None:
         roles.add((user, CALLER))
     places = [record[name] for name in ("object", "first", "last") if name in record]
+    places += things
     return IndexRows(
         event,
         frozenset((place["name"], place["kind"]) for place in places),
         frozenset(roles),
         tuple((person["id"], person["login"]) for person in people),
-        frozenset(digest for image in images for digest in _digests(image)),
+        frozenset(digest for image in images for digest in _digests(image))
+        | frozenset(record.get("running") or ()),
         frozenset(revision for image in images for revision in _revisions(image)),
     )
 
 
 def _claim(record: Mapping[str, Any]) -> str | None:
-    """Name the change together with its caller; None where a record is of no change.
+    """Name the change of an admission together with its caller.
 
     The API server reviews one request again after a conflict: one change. Two people who
     ask for the same one (to delete what is being deleted) are two, and so are a service
@@ -104,6 +116,7 @@ def _digests(image: Mapping[str, Any]) -> Iterator[str]:
     if image.get("digest") is not None:
         yield image["digest"]
     yield from image.get("platforms") or ()
+    yield from image.get("running") or ()
 
 
 def _revisions(image: Mapping[str, Any]) -> Iterator[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from trailgate.ledger.query import Found
+from trailgate.ledger.plain_events import TELLERS
+from trailgate.ledger.query import Found, Stage
 from trailgate.ledger.readable import ERASED, Reader
 from trailgate.ledger.summary import line_of_tests
 
@@ -24,8 +25,10 @@ def plain(found: Found) -> list[Line]:
     """Tell one entry, line by line; every null with its reason."""
     record, reader = found.record, Reader(found.record, found.revealed)
     lines = [("entry", str(found.index)), ("what", record["kind"])]
-    tell = {"admitted": _admitted, "refused": _refused}.get(record["kind"], _other)
+    tell = {"admitted": _admitted, "refused": _refused, **TELLERS}.get(record["kind"], _other)
     lines += tell(record, reader)
+    if record["kind"] == "admitted":
+        lines += _stages(found.stages)
     if found.claims > 1:
         claims = f"{found.claims} by this caller for the one change, first as entry {found.first}"
         lines.append(("claims", f"{claims} (as the index says; trailgate ledger reindex)"))
@@ -76,6 +79,13 @@ def _admitted(record: Mapping[str, Any], reader: Reader) -> Iterator[Line]:
     uid = _or_reason(reader, thing["uid"], "/object/uid")
     spec = _or_reason(reader, thing["specDigest"], "/object/specDigest")
     yield "object", f"uid {uid}, generation {generation}, specification {spec}"
+
+
+def _stages(stages: Sequence[Stage]) -> Iterator[Line]:
+    for stage in stages:
+        yield "since then", f"{stage.kind} at {stage.at} (entry {stage.index})"
+    if not stages:
+        yield "since then", "nothing says yet that it was stored"
 
 
 def _refused(record: Mapping[str, Any], reader: Reader) -> Iterator[Line]:

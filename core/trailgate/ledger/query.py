@@ -15,6 +15,7 @@ from trailgate.ledger.disclosures import Disclosures
 from trailgate.ledger.errors import UnknownSchemaError
 from trailgate.ledger.form import SCHEMA, stamp
 from trailgate.ledger.index import Index
+from trailgate.ledger.index_rows import STAGES
 from trailgate.ledger.people import Revealed
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.model.digest import Digest
@@ -32,6 +33,9 @@ class Filter:
     end: datetime | None = None
     """``decidedAt`` is earlier than this."""
     kind: str | None = None
+    """Of entries; a change is found by what became of it, too."""
+    state: str | None = None
+    """What became of a change, so far: ``admitted`` or one of ``STAGES``."""
     outcome: str | None = None
     namespace: str | None = None
     workload: str | None = None
@@ -47,6 +51,16 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """One thing that became of an admitted change."""
+
+    kind: str
+    index: int
+    at: str
+    """``decidedAt`` of its entry."""
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """One change (or other event), as its last claim tells it."""
 
@@ -59,6 +73,8 @@ class Found:
     """How often the change was claimed: the API server reviews one again after a conflict."""
     first: int = 0
     """Index of its first claim."""
+    stages: tuple[Stage, ...] = ()
+    """What became of it, in log order."""
 
 
 def moment(text: str) -> datetime:
@@ -102,6 +118,7 @@ class Question:
                 "start": None if asked.start is None else stamp(asked.start),
                 "end": None if asked.end is None else stamp(asked.end),
                 "kind": asked.kind,
+                "state": asked.state,
                 "outcome": asked.outcome,
                 "namespace": asked.namespace,
                 "workload_kind": kind or None,
@@ -127,7 +144,19 @@ class Question:
         (content,) = self._reader.records(index, index + 1)
         record = parse(index, content)
         opened = self._disclosures.of(index, record)
-        return Found(index, record, opened, claims, index if first is None else first)
+        start = index if first is None else first
+        return Found(index, record, opened, claims, start, tuple(self._stages(record)))
+
+    def _stages(self, record: dict[str, Any]) -> Iterator[Stage]:
+        """Yield what became of an admission: the index finds it, and the entries say it."""
+        if record["kind"] != "admitted":
+            return
+        change = record["changeId"]
+        for index in self._index.stages(change):
+            (content,) = self._reader.records(index, index + 1)
+            stage = parse(index, content)
+            if stage["kind"] in STAGES and stage["changeId"] == change:
+                yield Stage(stage["kind"], index, stage["decidedAt"])
 
     def _people(self, asked: str | None) -> str | None:
         """Give the commitments to the ids of whoever has this id or login."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trailgate.ledger.query import Found
+from trailgate.ledger.index_rows import STAGES
+from trailgate.ledger.query import Found, Stage
 from trailgate.ledger.readable import ERASED, Reader
 
 _CHECKS: Final = (
@@ -25,6 +26,7 @@ COLUMNS: Final = (
     "index",
     "decidedAt",
     "kind",
+    "state",
     "outcome",
     "enforced",
     "class",
@@ -50,8 +52,12 @@ COLUMNS: Final = (
     "count",
     "changeId",
     "recordedAt",
+    "persistedAt",
+    "runningAt",
+    "endedAt",
 )
 
+_ABOUT: Final = ("subject", "cause", "test", "name")
 _NOT_APPLICABLE: Final = "NotApplicable"
 # The first 12 digits of a digest or commit.
 _HEX: Final = re.compile(r"\b((?:sha256:)?[0-9a-f]{12})[0-9a-f]{28,}\b")
@@ -108,6 +114,7 @@ def summary(found: Found) -> Row:
     row.put("environment", record["environment"], reader.reason("/environment"))
     row.put("caller", reader.caller(), reader.reason("/caller"))
     _place(record, row)
+    _state(found, row)
     _images(record, reader, row)
     _change(record, reader, row)
     for name in _CHECKS:
@@ -117,14 +124,30 @@ def summary(found: Found) -> Row:
     return row
 
 
+def _state(found: Found, row: Row) -> None:
+    """Tell what became of a change; of a stage without an admission, the stage itself."""
+    record = found.record
+    if record["kind"] in STAGES:
+        stages: Sequence[Stage] = [Stage(record["kind"], found.index, record["decidedAt"])]
+    elif record["kind"] == "admitted":
+        stages = found.stages
+    else:
+        return
+    row.put("state", stages[-1].kind if stages else "admitted")
+    last = {stage.kind: stage.at for stage in stages}
+    for column in ("persistedAt", "runningAt", "endedAt"):
+        row.put(column, last.get(column.removesuffix("At")), "NotFound")
+
+
 def _place(record: Mapping[str, Any], row: Row) -> None:
     first, last = (
         record.get("object") or record.get("first"),
         record.get("object") or record.get("last"),
     )
     if first is None or last is None:
-        what = record.get("subject") or record.get("cause")
-        row.put("workload", what)
+        # What it is about, where that is no workload.
+        row.put("workload", next((record[name] for name in _ABOUT if record.get(name)), None))
+        row.put("namespace", record.get("namespace"))
         return
     row.put("namespace", record.get("namespace") or last["namespace"])
     names = [f"{place['kind']}/{place['name']}" for place in (first, last)]
@@ -164,7 +187,7 @@ def _change(record: Mapping[str, Any], reader: Reader, row: Row) -> None:
 def _reasons(record: Mapping[str, Any]) -> list[str] | None:
     reasons = record.get("reasons")
     if reasons is None:
-        return None
+        return [record["why"]] if "why" in record else None
     return _each(one if isinstance(one, str) else one["reason"] for one in reasons) or []
 
 

@@ -23,6 +23,10 @@ _FIRST: Final = frozenset(
         "deployment approved by", "last pushed by", "tests", "change request", "ticket",
         "goes back to", "image", "sent by", "checks", "against it", "policy", "self-asserted",
         "decided", "cluster", "environment", "shortened", "cause", "count", "subject", "state",
+        "since then", "admitted", "seen", "pods", "runs", "since", "gate armed then", "workload",
+        "part", "from", "to", "gate armed", "gates ready", "policies", "waiting in the spool",
+        "entries before it", "workloads watched", "of them unexplained", "test", "reason",
+        "namespace", "until", "name",
     }
 )  # fmt: skip
 

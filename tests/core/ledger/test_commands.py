@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from tests.core.ledger import trails
-from trailgate.cli.ledger_options import KINDS
+from trailgate.cli.ledger_options import KINDS, OUTCOMES, STATES
 from trailgate.cli.main import main
 from trailgate.ledger import record as rec
 from trailgate.ledger.index import index_path
+from trailgate.ledger.index_rows import STAGES
 from trailgate.ledger.keys import read_signing_key
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.store import Entry
@@ -99,11 +100,13 @@ def test_entries_of_an_unknown_schema_are_listed(path, key):
 
 def test_the_kinds_are_the_records():
     assert set(KINDS) == {kind.value for kind in rec.Kind}
+    assert ("admitted", *STAGES) == STATES
+    assert ("admitted", "refused", *rec.TestOutcome) == OUTCOMES
 
 
 def test_list_as_a_table(address):
     lines = run("list", address).stdout.splitlines()
-    assert lines[0].split()[:4] == ["INDEX", "DECIDEDAT", "KIND", "ENFORCED"]
+    assert lines[0].split()[:4] == ["INDEX", "DECIDEDAT", "KIND", "STATE"]
     assert [line.split()[0] for line in lines[1:]] == ["0", "2", "3", "4", "5"]
     assert "alice (github:1001)" in lines[2]
     assert "null, ConfigurationNotAttested" in lines[3]
@@ -156,7 +159,11 @@ def test_a_name_cannot_become_a_formula(tmp_path, key, start):
         (["--from", "2026-11-23T14:00:00Z", "--to", "2026-11-23T17:00:00Z"], [2, 3]),
         (["--from", "2026-11-24"], []),
         (["--kind", "refused"], [5]),
+        (["--kind", "persisted"], []),
+        (["--state", "admitted"], [0, 2, 3, 4]),
+        (["--state", "running"], []),
         (["--outcome", "refused"], [5]),
+        (["--outcome", "passed"], []),
         (["-n", "other"], []),
         (["--workload", "web", "--kind", "admitted"], [0, 2, 3, 4]),
         (["--image", str(trails.examples.verdict("api", "2.1").image.digest)], [4]),
@@ -190,6 +197,7 @@ def test_somebody_unknown_is_said_to_be(address):
         ["--commit", "main"],
         ["--kind", "deployed"],
         ["--outcome", "ok"],
+        ["--state", "deployed"],
         ["--limit", "0"],
         ["--ledger", "trail.db"],
         ["--ledger", "sqlite:"],

@@ -145,8 +145,8 @@ def test_an_answer_is_judged(test, got, code, outcome):
     [
         ("armed", "armed"),
         ("configuration", "digest"),
-        ("gates", "gates"),
-        ("policies", "policies"),
+        ("gates", "readyGates"),
+        ("policies", "validPolicies"),
         ("spool", "spooled"),
         ("workloads", "workloads"),
         ("unexplained", "unexplained"),

@@ -380,7 +380,8 @@ def test_a_release_says_who_what_and_when(trail):
     assert found["policies"][0].startswith("production generation 7 Enforce sha256:")
     assert (found["outcome"], found["enforced"], found["count"]) == ("admitted", True, 2)
     assert found["reasons"] == []
-    assert found["absent"] == {}
+    assert found["state"] == "admitted"
+    assert found["absent"] == dict.fromkeys(("persistedAt", "runningAt", "endedAt"), "NotFound")
 
 
 def test_a_configuration_change_does_not_inherit_the_images_reviewers(trail):
