@@ -35,6 +35,7 @@ _TABLE: Final = (
     "index",
     "decidedAt",
     "kind",
+    "state",
     "enforced",
     "namespace",
     "workload",
