@@ -12,8 +12,9 @@ import click
 
 from trailgate.cli.errors import ExitCode, InputError
 from trailgate.cli.ledger_erase import erase
-from trailgate.cli.ledger_options import filter_options, ledger_option, note_progress
+from trailgate.cli.ledger_options import filter_options, ledger_option
 from trailgate.cli.ledger_repair import repair
+from trailgate.cli.ledger_verify import verify
 from trailgate.cli.output import (
     emit_csv,
     emit_json,
@@ -25,7 +26,6 @@ from trailgate.cli.output import (
 
 if TYPE_CHECKING:
     from trailgate.ledger.sqlite_reader import SqliteReader
-    from trailgate.ledger.verify import Verification
 
 _LABEL: Final = 24
 _WIDTH: Final = 100
@@ -163,49 +163,6 @@ def show(path: Path, index: int, output: str) -> None:
 
 @command.command()
 @ledger_option
-@click.option("--vkey", "vkeys", multiple=True, help="The log's public key, or a file with it.")
-@click.option(
-    "--checkpoint",
-    "kept",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    multiple=True,
-    help="A signed checkpoint that was kept elsewhere.",
-)
-@output_option("table", "json")
-def verify(path: Path, vkeys: tuple[str, ...], kept: tuple[Path, ...], output: str) -> None:
-    """Verify every record, the tree, the signatures and the people.
-
-    Exit codes: 0 it holds, 1 it doesn't, 3 it is consistent in itself, but without
-    --vkey nobody vouches for it.
-    """
-    from trailgate.ledger.errors import LedgerCorruptError
-    from trailgate.ledger.keys import read_verifier_key
-    from trailgate.ledger.verify import Outside
-    from trailgate.ledger.verify import verify as run
-
-    keys = [read_verifier_key(text) for text in vkeys]
-    outside = [Outside(str(file), _read(file).decode("utf-8", "replace")) for file in kept]
-    try:
-        with _open(path) as reader:
-            result = run(reader, keys, outside, progress=note_progress)
-    except LedgerCorruptError as error:
-        if output == "json":
-            emit_json({"holds": False, "problems": [{"index": None, "what": str(error)}]})
-        else:
-            click.echo(f"FAILED: {visible(str(error))}")
-        raise SystemExit(ExitCode.NEGATIVE) from None
-    if output == "json":
-        emit_json(_verification(result))
-    else:
-        _print(result, compared=bool(outside))
-    if not result.holds:
-        raise SystemExit(ExitCode.NEGATIVE)
-    if not result.authenticated:
-        raise SystemExit(ExitCode.UNDETERMINED)
-
-
-@command.command()
-@ledger_option
 def checkpoint(path: Path) -> None:
     """Print the newest signed checkpoint, to be kept elsewhere."""
     with _open(path) as reader:
@@ -282,6 +239,7 @@ def reindex(path: Path) -> None:
 
 command.add_command(erase)
 command.add_command(repair)
+command.add_command(verify)
 
 
 @contextmanager
@@ -300,62 +258,6 @@ def _index(reader: SqliteReader) -> Iterator[Any]:
         if index.in_memory:
             note("the index beside the ledger can't be written: it was made in memory")
         yield index
-
-
-def _verification(result: Verification) -> dict[str, Any]:
-    return {
-        "holds": result.holds,
-        "authenticated": result.authenticated,
-        "origin": result.origin,
-        "entries": result.size,
-        "root": result.root,
-        "checkpoints": result.checkpoints,
-        "anchored": result.anchored,
-        "problems": [
-            {"index": one.index, "what": one.what, "expected": one.expected, "found": one.found}
-            | {"part": one.part.value}
-            for one in result.problems
-        ],
-        "moreProblems": result.more,
-        "notes": list(result.notes),
-    }
-
-
-def _print(result: Verification, *, compared: bool) -> None:
-    for name, value in (
-        ("log", result.origin),
-        ("entries", result.size),
-        ("root", result.root),
-        ("checkpoints", f"{result.checkpoints} stored ones hold"),
-        ("anchored", _anchored(result, compared=compared)),
-        *(("note", text) for text in result.notes),
-    ):
-        click.echo(f"{name.ljust(_LABEL)}{visible(str(value))}")
-    for one in result.problems:
-        where = "" if one.index is None else f"entry {one.index}: "
-        click.echo(f"FAILED: {where}{visible(one.what)}")
-        for name, text in (("expected", one.expected), ("found", one.found)):
-            if text is not None:
-                click.echo(f"    {name.ljust(9)}{visible(text)}")
-    if result.more:
-        click.echo(f"FAILED: and {result.more} more")
-    if result.repairable:
-        click.echo("the entries hold; for the recorder's own notes run: trailgate ledger repair")
-    if result.holds and result.authenticated:
-        click.echo("ok")
-    elif result.holds:
-        click.echo(
-            "self-consistent, not authenticated: no --vkey was given, so whoever made the file "
-            "may have made it up"
-        )
-
-
-def _anchored(result: Verification, *, compared: bool) -> str:
-    if result.anchored is not None:
-        return f"up to size {result.anchored}, by a checkpoint from outside"
-    if compared:
-        return "no checkpoint from outside agrees"
-    return "by nothing (no --checkpoint): entries dropped from the end would not show"
 
 
 def _read(path: Path) -> bytes:

@@ -5,8 +5,9 @@ checkpoint's signature and root; each commitment to a person or text, and each r
 opens one; whether the batches of every process are all there, or a gap tells of them;
 and the dedupe keys and positions that the writer goes by. What is compared from outside:
 checkpoints that somebody else has kept. What is not covered, because nothing that an
-auditor reads rests on it: the query index beside the file, a dedupe key that is lacking
-(a claim that comes twice is told), and bytes that SQLite doesn't use.
+auditor reads rests on it: a dedupe key that is lacking (a claim that comes twice is
+told), and bytes that SQLite doesn't use. The query index beside the file is held against
+the entries where it is given: the ledger holds or doesn't, whatever the index says.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from enum import StrEnum
 from typing import Final
 
 from trailgate.ledger.errors import LedgerCorruptError
+from trailgate.ledger.index_check import IndexCheck, IndexState, IndexVerdict
 from trailgate.ledger.people_check import PeopleCheck
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.taken import Taken, contradictions, fits
@@ -88,11 +90,18 @@ class Verification:
     notes: tuple[str, ...] = ()
     parts: frozenset[Part] = frozenset()
     """What the problems are about, also those that are not listed."""
+    index: IndexVerdict | None = None
+    """How the query index compares; None where that wasn't asked."""
 
     @property
     def holds(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
+
+    @property
+    def findable(self) -> bool:
+        """Whether a list of the ledger has all that is in it, as far as the index goes."""
+        return self.index is None or self.index.state is not IndexState.DISAGREES
 
     @property
     def repairable(self) -> bool:
@@ -106,15 +115,16 @@ def verify(
     outside: Sequence[Outside] = (),
     *,
     progress: Progress | None = None,
+    index: IndexCheck | None = None,
 ) -> Verification:
     """Verify the ledger as it is now, and hold it against checkpoints from outside.
 
     ``vkeys`` are the log's public keys as known from elsewhere; without any, the key
     that the file names is used and nothing is authenticated. A file that can't be read
     is a problem like any other; ``LedgerUnavailableError`` is raised where it can't be
-    read just now (busy, no permission).
+    read just now (busy, no permission). ``index`` is compared with the entries on the way.
     """
-    run = _Run(reader, tuple(vkeys), progress)
+    run = _Run(reader, tuple(vkeys), progress, index)
     try:
         with reader.snapshot():
             run.all(outside)
@@ -125,9 +135,13 @@ def verify(
 
 class _Run:
     def __init__(
-        self, reader: SqliteReader, vkeys: tuple[VerifierKey, ...], progress: Progress | None
+        self,
+        reader: SqliteReader,
+        vkeys: tuple[VerifierKey, ...],
+        progress: Progress | None,
+        index: IndexCheck | None,
     ) -> None:
-        self._reader = reader
+        self._reader, self._index = reader, index
         self._pinned = bool(vkeys)
         self._vkeys = vkeys
         self._progress = progress
@@ -163,6 +177,7 @@ class _Run:
             max(0, len(ordered) - MAX_PROBLEMS),
             tuple(self._notes),
             frozenset(one.part for one in ordered),
+            None if self._index is None else self._index.verdict(),
         )
 
     def all(self, outside: Sequence[Outside]) -> None:
@@ -179,6 +194,8 @@ class _Run:
             start = self.walk.size
             self.walk.add(chunk)
             people.check(start, chunk)
+            if self._index is not None:
+                self._index.check(start, chunk)
             self._judge_batches(start, chunk, taken)
             if self._progress is not None:
                 self._progress(self.walk.size, total)
