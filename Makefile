@@ -83,7 +83,7 @@ test: programs ## Run all tests, on real parts (cold: builds Kubernetes once)
 .PHONY: test-offline
 test-offline: dev ## Run the tests that need no other process, without a network
 	$(BIN)/python -m e2e.controlplane.offline $(BIN)/pytest \
-	  -m 'not cluster and not registry and not cosign and not helm' $(ARGS)
+	  -m 'not cluster and not registry and not cosign and not helm and not node' $(ARGS)
 
 .PHONY: demo
 demo: dev ## Watch the product do its job on a real API server (KEEP=1 leaves it running)

@@ -1,7 +1,8 @@
-"""What every test may ask for: the real parts of e2e/controlplane."""
+"""What every test may ask for: the real parts of e2e/controlplane and e2e/cluster."""
 
 from hypothesis import HealthCheck, settings
 
+from e2e.cluster.fixtures import node_cluster
 from e2e.controlplane.fixtures import (
     control_plane,
     control_plane_with_controllers,
@@ -25,6 +26,7 @@ __all__ = [
     "cosign",
     "helm",
     "namespace",
+    "node_cluster",
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "registry",

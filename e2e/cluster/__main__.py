@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
 import sys
 import time
 from pathlib import Path
 
-from e2e.cluster import provider
+from e2e.cluster import kind, provider
 from e2e.controlplane.errors import ControlPlaneError
 
 
@@ -22,9 +24,9 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("status", help="say whether it is up, and how to reach it")
     load = commands.add_parser("load", help="put the images of an archive into the node")
     load.add_argument("archive", type=Path, metavar="IMAGE.tar")
-    for word in ("stop-node", "start-node", "restart-api-server", "stop-registry",
+    for word in ("stop-node", "cut-power", "start-node", "restart-api-server", "stop-registry",
                  "start-registry"):  # fmt: skip
-        commands.add_parser(word, help="as the stories do")
+        commands.add_parser(word, help="as the stories do it")
     chosen = parser.parse_args(arguments)
     try:
         return _run(chosen)
@@ -44,12 +46,16 @@ def _run(chosen: argparse.Namespace) -> int:
         _print(cluster)
     elif chosen.command == "load":
         cluster.load(chosen.archive)
+    elif chosen.command == "cut-power":
+        cluster.stop_node(cut_power=True)
     else:
         getattr(cluster, chosen.command.replace("-", "_"))()
     return 0
 
 
 def _up(directory: Path) -> int:
+    if provider.chosen() == "kind":
+        return _up_here()
     from e2e.cluster.local.cluster import up
 
     begun = time.monotonic()
@@ -57,6 +63,16 @@ def _up(directory: Path) -> int:
     _print(cluster)
     steps = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in cluster.state.took.items())
     print(f"# up after {time.monotonic() - begun:.1f} s ({steps}); `down` ends it")
+    return 0
+
+
+def _up_here() -> int:
+    """Have a kind cluster as long as this command runs: its registry is our child."""
+    with kind.running() as cluster:
+        _print(cluster)
+        print("# up; Ctrl-C ends it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.pause()
     return 0
 
 

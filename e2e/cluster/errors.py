@@ -7,6 +7,10 @@ class ClusterError(ControlPlaneError):
     """The cluster could not be had or not be told something; the text is for a person."""
 
 
+class UnsupportedError(ClusterError):
+    """This provider can't do that to its cluster: a story that needs it can't be told here."""
+
+
 class KubectlError(ClusterError):
     """kubectl ended with another status than 0; ``stderr`` is what it printed."""
 

@@ -16,6 +16,8 @@ class Kubectl:
 
     program: Path
     kubeconfig: Path
+    cache: Path | None = None
+    """For what it remembers of the API; None: where it always does."""
 
     def __call__(
         self,
@@ -25,11 +27,11 @@ class Kubectl:
         seconds: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run it to its end; with ``check`` another status than 0 raises ``KubectlError``."""
-        cache = self.kubeconfig.parent / "kubectl-cache"
+        cache = [] if self.cache is None else [f"--cache-dir={self.cache}"]
         words = " ".join(map(str, ("kubectl", *arguments)))
         try:
             done = subprocess.run(
-                [self.program, "--kubeconfig", self.kubeconfig, f"--cache-dir={cache}", *arguments],
+                [self.program, "--kubeconfig", self.kubeconfig, *cache, *arguments],
                 input=input or "",
                 capture_output=True,
                 text=True,

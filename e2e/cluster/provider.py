@@ -4,7 +4,8 @@
 order: ``TRAILGATE_E2E_KUBECONFIG`` (a cluster of yours, named on purpose; the current
 context of a shell is never used), what ``python -m e2e.cluster up`` left running where
 ``TRAILGATE_E2E_ATTACH=1`` asks for it, kind where a Docker daemon answers and kind is
-there (on PATH, or ``KIND=``), and the local node.
+there (on PATH, or ``KIND=``), and the local node. ``TRAILGATE_E2E_PROVIDER`` (``kind`` or
+``local``) decides between the last two.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from e2e.cluster import kind
+from e2e.cluster.errors import ClusterError
+from e2e.cluster.existing import ExistingCluster
 from e2e.cluster.registry import Login
 from e2e.controlplane import cache
 
@@ -61,8 +65,12 @@ class Cluster(Protocol):
         """End the API server, start it again, return when it is ready."""
         ...
 
-    def stop_node(self) -> None:
-        """Stop kubelet and container runtime; containers that run go on."""
+    def stop_node(self, *, cut_power: bool = False) -> None:
+        """Stop kubelet and container runtime; containers that run go on.
+
+        With ``cut_power`` all is killed at once, every container included. On kind that
+        takes the API server along; the local node's lives outside of it.
+        """
         ...
 
     def start_node(self) -> None:
@@ -91,23 +99,29 @@ def cluster() -> Iterator[Cluster]:
     """
     kubeconfig = os.environ.get("TRAILGATE_E2E_KUBECONFIG")
     if kubeconfig:
-        from e2e.cluster.existing import ExistingCluster
-
         yield ExistingCluster.named(Path(kubeconfig))
         return
     if os.environ.get("TRAILGATE_E2E_ATTACH"):
         yield attach(default_directory())
         return
-    from e2e.cluster import kind
+    with _new() as made:
+        yield made
 
-    if kind.available():
-        with kind.running() as found:
-            yield found
-        return
+
+def chosen() -> str:
+    """``kind`` or ``local``, for a new cluster; raises ``ClusterError``."""
+    wanted = os.environ.get("TRAILGATE_E2E_PROVIDER")
+    if wanted not in (None, "", "kind", "local"):
+        raise ClusterError(f"TRAILGATE_E2E_PROVIDER: got {wanted}, expected kind or local")
+    return wanted or ("kind" if kind.available() else "local")
+
+
+def _new() -> contextlib.AbstractContextManager[Cluster]:
+    if chosen() == "kind":
+        return kind.running()
     from e2e.cluster.local.cluster import temporary
 
-    with temporary() as local:
-        yield local
+    return temporary()
 
 
 def attach(directory: Path) -> Cluster:

@@ -42,6 +42,12 @@ def remove(name: str) -> None:
         time.sleep(0.1)
 
 
+def kill(name: str) -> None:
+    """Kill every process in it and below."""
+    for group in _groups(name):
+        _empty(group)
+
+
 def left(name: str) -> list[Path]:
     """Where the cgroup exists."""
     return [h / name for h in _hierarchies() if (h / name).exists()]
@@ -65,4 +71,4 @@ def _hierarchies() -> list[Path]:
     if (_ROOT / "cgroup.controllers").exists():
         return [_ROOT]
     found = [p for p in _ROOT.iterdir() if p.is_dir() and not p.is_symlink()]
-    return [p for p in found if (p / "cgroup.procs").exists() and p.name != "unified"]
+    return [p for p in found if (p / "cgroup.procs").exists()]

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import Kubectl
-from e2e.cluster.local import mounts, needs
-from e2e.cluster.local.state import CONTROL, GUARD, State
+from e2e.cluster.local import cgroups, guard, mounts, needs, slots
+from e2e.cluster.local.state import CONTROL, State
 from e2e.cluster.registry import Login
 from e2e.controlplane.process import tail
 
@@ -42,7 +42,7 @@ class LocalCluster:
     def attach(cls, directory: Path) -> LocalCluster:
         """Return the one that is up there; raises ``ClusterError`` where none is."""
         state = State.read(directory)
-        if state is None or not _up(directory):
+        if state is None or guard.holder(directory) is None:
             raise ClusterError(f"no cluster is up in {directory}")
         return cls(directory, state)
 
@@ -69,7 +69,9 @@ class LocalCluster:
         seconds: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator."""
-        kubectl = Kubectl(Path(self.state.kubectl), self.kubeconfig)
+        kubectl = Kubectl(
+            Path(self.state.kubectl), self.kubeconfig, self.directory / "kubectl-cache"
+        )
         return kubectl(*arguments, input=input, check=check, seconds=seconds)
 
     def load(self, archive: Path) -> None:
@@ -83,9 +85,9 @@ class LocalCluster:
         """End it, start it again."""
         self._order("restart-api-server")
 
-    def stop_node(self) -> None:
-        """Stop kubelet and containerd."""
-        self._order("stop-node")
+    def stop_node(self, *, cut_power: bool = False) -> None:
+        """Stop kubelet and containerd; or kill both, and every container."""
+        self._order("cut-power" if cut_power else "stop-node")
 
     def start_node(self) -> None:
         """Start them again."""
@@ -126,55 +128,68 @@ def up(directory: Path, *, watched: int = 0, temporary: bool = False) -> LocalCl
             f"({_LONGEST_SOCKET - len(CONTROL) - 1} bytes)"
         )
     needs.meet()
-    if _up(directory):
-        raise ClusterError(f"a cluster is already up in {directory}: take it down first")
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    log = directory / "logs" / "guard.log"
-    log.parent.mkdir(exist_ok=True)
-    arguments = [str(directory), str(watched), *(["--temporary"] if temporary else [])]
-    with log.open("ab") as sink:
-        guard = subprocess.Popen(
-            [sys.executable, "-m", "e2e.cluster.local.guard", *arguments],
+    with guard.claim(directory):  # says so when one is up
+        guard.clear(directory)
+        shutil.rmtree(directory / "logs", ignore_errors=True)
+    (directory / "logs").mkdir()
+    process = _guard(directory, [str(watched), *(["--temporary"] if temporary else [])])
+    try:
+        state = _wait(directory, process)
+    except BaseException:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(_DOWN_SECONDS)
+        raise
+    process.returncode = 0  # it is on its own now; Python would warn that it still runs
+    return LocalCluster(directory, state)
+
+
+def _guard(directory: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    with (directory / "logs" / "guard.log").open("ab") as sink:
+        return subprocess.Popen(
+            [sys.executable, "-m", "e2e.cluster.local.guard", str(directory), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=sink,
             stderr=sink,
             cwd=_ROOT,
             env={**os.environ, "PYTHONPATH": str(_ROOT), "PATH": needs.search_path()},
-            start_new_session=True,  # Ctrl-C is for the starter, which then says what to do
+            start_new_session=True,  # Ctrl-C is for the starter, which then tells the guard
         )
+
+
+def _wait(directory: Path, process: subprocess.Popen[bytes]) -> State:
     deadline = time.monotonic() + _UP_SECONDS
-    try:
-        while (state := State.read(directory)) is None:
-            if guard.poll() is not None or time.monotonic() > deadline:
-                inside = tail(directory / "logs" / "inside.log", 30)
-                raise ClusterError(f"the cluster did not come up\n{tail(log)}\n{inside}")
-            time.sleep(0.05)
-    except BaseException:
-        if guard.poll() is None:
-            guard.terminate()
-            guard.wait(_DOWN_SECONDS)
-        raise
-    guard.returncode = 0  # it is on its own now; Python would warn that it still runs
-    return LocalCluster(directory, state)
+    while (state := State.read(directory)) is None:
+        if process.poll() is not None or time.monotonic() > deadline:
+            logs = (tail(directory / "logs" / f"{name}.log", 30) for name in ("guard", "inside"))
+            raise ClusterError("the cluster did not come up\n" + "\n".join(logs))
+        time.sleep(0.05)
+    return state
 
 
 def down(directory: Path) -> bool:
     """Take down what is up in ``directory``; whether there was something.
 
+    What a killed guard left behind (a directory, cgroups) goes too.
     Raises ``ClusterError`` where it does not end.
     """
-    guard = _up(directory)
-    if guard is None:
-        return False
-    with contextlib.suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(guard)
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    told = None
     deadline = time.monotonic() + _DOWN_SECONDS
-    while _up(directory) is not None:
+    while (holder := guard.holder(directory)) is not None:
+        if holder != 0 and told is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder, signal.SIGTERM)
+            told = holder
         if time.monotonic() > deadline:
-            raise ClusterError(f"the cluster in {directory} did not end: process {guard}")
+            raise ClusterError(f"the cluster in {directory} did not end: process {holder}")
         time.sleep(0.05)
-    return True
+    if told is None and directory.exists():
+        with guard.claim(directory):
+            guard.clear(directory)
+        for slot, lock in slots.idle():
+            with lock:
+                cgroups.remove(slot.cgroup)
+    return told is not None
 
 
 @contextlib.contextmanager
@@ -186,16 +201,3 @@ def temporary() -> Iterator[LocalCluster]:
         yield local
     finally:
         down(directory)
-
-
-def _up(directory: Path) -> int | None:
-    """Return the pid of the guard that holds ``directory``, or None."""
-    from e2e.cluster.local import guard
-
-    if not directory.exists():
-        return None
-    try:
-        guard.claim(directory).close()
-    except ClusterError:
-        return int((directory / GUARD).read_text())
-    return None

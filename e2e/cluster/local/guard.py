@@ -23,7 +23,7 @@ from typing import IO
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.local import cgroups, network, slots
 from e2e.cluster.local.slots import Slot
-from e2e.cluster.local.state import GUARD, LOCK
+from e2e.cluster.local.state import LOCK
 from e2e.controlplane.errors import ControlPlaneError
 from e2e.controlplane.process import Process
 
@@ -31,6 +31,8 @@ _HERE = Path(__file__).parent
 _ROOT = Path(__file__).parents[3]
 _NAMESPACE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+_CLAIM_SECONDS = 1.0
+"""Somebody who only looks whether we are up holds the lock for a moment."""
 _KEPT = {LOCK, "logs"}
 
 
@@ -62,16 +64,38 @@ def main(arguments: list[str]) -> int:
 def claim(directory: Path) -> IO[str]:
     """Take the work directory for as long as the file is open; raises ``ClusterError``."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = (directory / LOCK).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ClusterError(
-            f"a cluster is already up in {directory}: take it down first, "
-            "or choose another directory"
-        ) from error
+    file = (directory / LOCK).open("a+")
+    deadline = time.monotonic() + _CLAIM_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                file.close()
+                raise ClusterError(
+                    f"a cluster is already up in {directory}: take it down first, "
+                    "or choose another directory"
+                ) from error
+            time.sleep(0.05)
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
     return file
+
+
+def holder(directory: Path) -> int | None:
+    """Return the pid of the guard that holds the directory, or None."""
+    try:
+        file = (directory / LOCK).open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(file.read() or 0)
+    return None
 
 
 def clear(directory: Path) -> None:
@@ -90,7 +114,6 @@ def _guard(directory: Path, slot: Slot, watched: int | None, asked: list[int]) -
     spaces: int | None = None
     status = 1
     try:
-        (directory / GUARD).write_text(f"{os.getpid()}\n")
         cgroups.make(slot.cgroup)
         node = _spawn(directory, slot)
         first = _first_process(node)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from e2e.cluster.errors import ClusterError
 from e2e.cluster.local import mounts, network, settings
 from e2e.cluster.local.needs import PROGRAMS
 from e2e.cluster.local.node import Node, serving_pair
@@ -24,6 +23,7 @@ from e2e.cluster.registry import Login, Registry
 from e2e.controlplane import kubeconfig
 from e2e.controlplane.binaries import ensure
 from e2e.controlplane.errors import ControlPlaneError
+from e2e.controlplane.pki import Authority, Pair
 from e2e.controlplane.start import ControlPlane, Options
 
 _REGISTRY_PORT = 5000
@@ -42,6 +42,7 @@ class Inside:
         """Carry out one order; returns what is to be told, raises ``ControlPlaneError``."""
         orders: dict[str, Callable[[], object]] = {
             "stop-node": self.node.stop,
+            "cut-power": self.node.cut_power,
             "start-node": self.node.start,
             "stop-registry": self.registry.leave,
             "start-registry": self.registry.come_back,
@@ -65,7 +66,9 @@ def bring_up(directory: Path, slot: Slot) -> tuple[Inside, State]:
 
     programs = ensure(PROGRAMS)
     authority, serving, asking = serving_pair(directory, slot)
-    plane = ControlPlane.start(directory / "plane", _options(slot, authority.file, asking))
+    plane = ControlPlane.start(
+        directory / "plane", _options(directory, slot, authority.file, asking)
+    )
     mark("control plane")
     node = Node(directory, slot, plane, programs)
     node.configure(serving, authority)
@@ -93,11 +96,10 @@ def bring_up(directory: Path, slot: Slot) -> tuple[Inside, State]:
     return inside, state
 
 
-def _options(slot: Slot, kubelets: Path, asking: Any) -> Options:
+def _options(directory: Path, slot: Slot, kubelets: Path, asking: Pair) -> Options:
     return Options(
         controllers=True,
         unsafe_no_fsync=True,
-        audit=True,
         hosts=(slot.node_ip, slot.first_service),
         apiserver_flags=(
             "--bind-address=0.0.0.0",  # of this network namespace
@@ -106,12 +108,28 @@ def _options(slot: Slot, kubelets: Path, asking: Any) -> Options:
             f"--service-cluster-ip-range={slot.services}",
             "--authorization-mode=Node",  # beside RBAC: the flag adds up
             "--enable-admission-plugins=NodeRestriction",
+            *_front_proxy(directory),
             "--kubelet-preferred-address-types=InternalIP",
             f"--kubelet-certificate-authority={kubelets}",
             f"--kubelet-client-certificate={asking.certificate}",
             f"--kubelet-client-key={asking.key}",
         ),
     )
+
+
+def _front_proxy(directory: Path) -> list[str]:
+    """Who may speak for others: asked for by the scheduler, used by aggregated APIs."""
+    authority = Authority(directory / "front-proxy-pki")
+    client = authority.client("front-proxy-client")
+    return [
+        f"--requestheader-client-ca-file={authority.file}",
+        "--requestheader-allowed-names=front-proxy-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={client.certificate}",
+        f"--proxy-client-key-file={client.key}",
+    ]
 
 
 def _kubeconfig(directory: Path, slot: Slot, plane: ControlPlane) -> Path:

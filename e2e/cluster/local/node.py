@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from e2e.cluster import image
 from e2e.cluster.errors import ClusterError
-from e2e.cluster.local import runtime, settings
+from e2e.cluster.local import cgroups, runtime, settings
 from e2e.cluster.local.slots import Slot
 from e2e.controlplane.pki import Authority, Pair
 from e2e.controlplane.process import Process
@@ -94,6 +96,17 @@ class Node:
             if process is not None:
                 process.stop(30)
 
+    def cut_power(self) -> None:
+        """Kill kubelet, containerd and every container, all at once."""
+        for name in ("kubelet", "containerd"):
+            process = self._running.pop(name, None)
+            if process is not None:
+                process.kill()
+        for shim in _shims():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim, signal.SIGKILL)
+        cgroups.kill(self.slot.cgroup)
+
     def start(self) -> None:
         """Start containerd and kubelet (again) and wait until the node is ready."""
         if not self._running.keys() & {"containerd", "kubelet"}:
@@ -128,9 +141,7 @@ class Node:
             timeout=_IMPORT_SECONDS,
         )
 
-    def _run(
-        self, name: str, probe: Callable[[], bool], seconds: float = _START_SECONDS
-    ) -> None:
+    def _run(self, name: str, probe: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
         log = self.directory / "logs" / f"{name}.log"
         self._running[name] = Process.start(name, self._commands[name], log)
         self._running[name].wait_ready(probe, seconds)
@@ -147,6 +158,14 @@ def snapshotter(directory: Path) -> str:
         return "native"
     subprocess.run(["umount", str(merged)], check=True, timeout=30)
     return "overlayfs"
+
+
+def _shims() -> Iterator[int]:
+    """Yield the processes that keep containers without containerd."""
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):
+            if path.read_text().startswith("containerd-shim"):
+                yield int(path.parent.name)
 
 
 def serving_pair(directory: Path, slot: Slot) -> tuple[Authority, Pair, Pair]:

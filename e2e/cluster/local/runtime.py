@@ -76,9 +76,7 @@ def install(directory: Path) -> Path:
     edit, wrapper = directory / "edit-bundle.py", directory / "runc"
     text = _EDIT.format(no_ipc=lacks.ipc, no_mqueue=lacks.mqueue, no_score=lacks.score)
     edit.write_text(text)
-    wrapper.write_text(
-        _WRAPPER.format(lacks=lacks, python=sys.executable, edit=edit, runc=runc)
-    )
+    wrapper.write_text(_WRAPPER.format(lacks=lacks, python=sys.executable, edit=edit, runc=runc))
     wrapper.chmod(0o755)
     return wrapper
 

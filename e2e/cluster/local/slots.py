@@ -6,6 +6,7 @@ import fcntl
 import ipaddress
 import json
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -79,24 +80,29 @@ def take() -> tuple[Slot, IO[str]]:
     The lock is by the kernel, so a slot is free again when its holder is gone, however
     it went. Raises ``ClusterError`` when all are taken.
     """
-    taken, foreign = [], []
-    for slot in map(Slot, range(_COUNT)):
-        file = (_LOCKS / f"{slot.cgroup}.lock").open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            taken.append(slot.range)
-            file.close()
-            continue
+    foreign = []
+    for slot, file in idle():
         other = _overlap(slot)
         if other is None:
             return slot, file
         foreign.append(f"{slot.range} (route {other})")
         file.close()
     raise ClusterError(
-        f"no free address range for a cluster: got clusters up in {taken or 'none'}, "
-        f"foreign routes in {foreign or 'none'}, expected one of {_COUNT} to be free"
+        f"no address range for a cluster: got {len(foreign)} of {_COUNT} not taken by "
+        f"another cluster, but in the way of {foreign or 'nothing'}, expected one to be free"
     )
+
+
+def idle() -> Iterator[tuple[Slot, IO[str]]]:
+    """Yield the slots that no cluster holds, each with its lock, for the caller to close."""
+    for slot in map(Slot, range(_COUNT)):
+        file = (_LOCKS / f"{slot.cgroup}.lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        yield slot, file
 
 
 def _overlap(slot: Slot) -> str | None:

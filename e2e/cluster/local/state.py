@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CONTROL = "control.sock"
-GUARD = "guard.pid"
 LOCK = ".lock"
 _STATE = "state.json"
 
