@@ -29,7 +29,7 @@ def test_every_option_is_described_and_every_described_option_is_there():
 
 def borrowed():
     """Series that the process takes from elsewhere."""
-    source = (ROOT / "webhook/trailgate_webhook/assemble.py").read_text()
+    source = (ROOT / "webhook/trailgate_webhook/evidence.py").read_text()
     return re.findall(r'"(evidence_[a-z_]+)":', source)
 
 

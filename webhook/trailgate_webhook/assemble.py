@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 import trailgate
 from trailgate.assess.assessor import Assessor
 from trailgate.assess.classify import Options
-from trailgate.assess.gather import RegistryEvidence
 from trailgate.assess.owners import OwnerReader, OwnerUnavailableError
 from trailgate.ledger.record import Cluster, Context
 from trailgate.ledger.record import Gate as GateIdentity
@@ -25,10 +23,7 @@ from trailgate.ledger.spoolkeys import load_sealing_key, load_signing_key
 from trailgate.ledger.spoolwriter import BatchWriter
 from trailgate.model.admission import Kind
 from trailgate.model.errors import MalformedError
-from trailgate.oci.client import RegistryClient
-from trailgate.oci.credentials import Anonymous, CredentialSource, DockerConfig
-from trailgate.oci.guard import Guard
-from trailgate.policy.material import registries
+from trailgate.oci.credentials import CredentialSource
 from trailgate_kube import logs
 from trailgate_kube.api import Kube
 from trailgate_kube.cluster import cluster_uid
@@ -36,14 +31,15 @@ from trailgate_kube.errors import KubeError
 from trailgate_kube.owners import KubeOwners
 from trailgate_kube.policies import Policies
 from trailgate_kube.spool import AdmissionWriter
-from trailgate_webhook import policies
+from trailgate_webhook import evidence, policies
 from trailgate_webhook.app import App
 from trailgate_webhook.checkpoint import CheckpointFile
+from trailgate_webhook.credentials import DockerConfigFile
 from trailgate_webhook.directory import DirectoryAdmissions
 from trailgate_webhook.endpoint import Gate
 from trailgate_webhook.health import Health
 from trailgate_webhook.metrics import Metrics
-from trailgate_webhook.policies import ClusterPolicies, DirectoryPolicies, PolicySource
+from trailgate_webhook.policies import ClusterPolicies, DirectoryPolicies
 from trailgate_webhook.process import Listeners, Part, Poll, Process
 from trailgate_webhook.scribe import SpoolScribe
 from trailgate_webhook.server import listen
@@ -84,9 +80,10 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     keys = _keys(settings)
     client = await _cluster(settings, stack)
     source = _policy_source(settings, client, metrics)
+    registries = evidence.Registries.of(settings, source.policies, client)
     assessor = Assessor(
         source.policies,
-        await _evidence(settings, source, metrics, stack),
+        await evidence.of_registries(registries, metrics, stack),
         _owners(client),
         settings.cluster_name,
         options=Options(shared_controller_manager=settings.shared_controller_manager),
@@ -116,7 +113,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
         certificate=certificate,
         listeners=listeners,
         drain_delay=settings.drain_delay,
-        parts=_parts(source, checkpoint, spool),
+        parts=_parts(source, _followed(checkpoint, registries.own), spool),
         port_file=settings.port_file,
     )
 
@@ -153,30 +150,6 @@ def _policy_source(
         source = ClusterPolicies(Policies(_there(client)))
     policies.show(source, metrics)
     return source
-
-
-async def _evidence(
-    settings: Settings, source: PolicySource, metrics: Metrics, stack: AsyncExitStack
-) -> RegistryEvidence:
-    guard = Guard(
-        named=lambda: registries(source.policies()),
-        insecure=frozenset(host.lower() for host in settings.insecure_registries),
-        private=frozenset(host.lower() for host in settings.private_registries),
-    )
-    client = RegistryClient(guard, _credentials(settings), tls=_registry_tls(settings))
-    await stack.enter_async_context(client)
-    evidence = RegistryEvidence(client, lambda: registries(source.policies()))
-    stack.push_async_callback(evidence.close)
-    metrics.read_from(
-        lambda: {
-            "evidence_cache_bytes": evidence.cached_bytes,
-            "evidence_images_in_flight": evidence.in_flight,
-            "evidence_warm_total": evidence.warm,
-            "evidence_fetches_total": evidence.fetched,
-            "evidence_evictions_total": evidence.evicted,
-        }
-    )
-    return evidence
 
 
 def _owners(client: Kube | None) -> OwnerReader:
@@ -225,39 +198,26 @@ def _spool(settings: Settings, client: Kube | None) -> BatchWriter:
         raise ConfigurationError(f"--spool-dir {settings.spool_dir}: {error.strerror}") from error
 
 
-def _parts(
-    source: DirectoryPolicies | ClusterPolicies,
-    checkpoint: CheckpointFile | None,
-    spool: SpoolWriter,
-) -> tuple[Part, ...]:
-    actions = {}
-    parts: list[Part] = []
-    if isinstance(source, DirectoryPolicies):
-        actions["policies"] = source.refresh
-    else:
-        parts.append(source)
+def _followed(
+    checkpoint: CheckpointFile | None, credentials: CredentialSource
+) -> dict[str, Callable[[], object]]:
+    """Name what looks at a file again every few seconds."""
+    actions: dict[str, Callable[[], object]] = {}
     if checkpoint is not None:
         actions["checkpoint"] = checkpoint.refresh
-    return (*parts, Poll(actions), spool)
+    if isinstance(credentials, DockerConfigFile):
+        actions["registry credentials"] = credentials.refresh
+    return actions
 
 
-def _credentials(settings: Settings) -> CredentialSource:
-    if settings.docker_config is None:
-        return Anonymous()
-    content = _content(settings.docker_config, "--docker-config")
-    try:
-        return DockerConfig.parse(content, str(settings.docker_config))
-    except MalformedError as error:
-        raise ConfigurationError(f"--docker-config: {error}") from error
-
-
-def _registry_tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.registry_ca is None:
-        return None
-    try:
-        return ssl.create_default_context(cafile=settings.registry_ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"--registry-ca {settings.registry_ca}: {error}") from error
+def _parts(
+    source: DirectoryPolicies | ClusterPolicies,
+    followed: dict[str, Callable[[], object]],
+    spool: SpoolWriter,
+) -> tuple[Part, ...]:
+    if isinstance(source, DirectoryPolicies):
+        return (Poll({"policies": source.refresh, **followed}), spool)
+    return (source, Poll(followed), spool)
 
 
 def _content(path: Path, option: str) -> bytes:

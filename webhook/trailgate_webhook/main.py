@@ -76,7 +76,17 @@ def _environment(name: str) -> str:
     envvar=_environment("ALLOW_PRIVATE_REGISTRY"),
     help="Let this host have a private address (HTTPS).",
 )
-@click.option("--docker-config", type=_FILE, help="config.json with registry credentials.")
+@click.option(
+    "--docker-config", type=_FILE, help="config.json with registry credentials; followed."
+)
+@click.option(
+    "--image-pull-secret",
+    "image_pull_secrets",
+    multiple=True,
+    metavar="NAMESPACE/NAME",
+    envvar=_environment("IMAGE_PULL_SECRET"),
+    help="Use this Secret for Pods of its namespace that name it in imagePullSecrets.",
+)
 @click.option("--registry-ca", type=_FILE, help="Authority of the registries, PEM.")
 @click.option(
     "--known-checkpoint", type=_FILE, help="The ledger's latest checkpoint, for audit annotations."

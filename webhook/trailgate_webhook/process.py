@@ -113,7 +113,7 @@ class Process:
 class Poll:
     """Runs actions every few seconds: looking at files, mostly."""
 
-    def __init__(self, actions: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, actions: Mapping[str, Callable[[], object]]) -> None:
         self._actions = actions
         self._task: asyncio.Task[None] | None = None
 
@@ -134,7 +134,7 @@ class Poll:
                 attempt(what, action)
 
 
-def attempt(what: str, action: Callable[[], None]) -> None:
+def attempt(what: str, action: Callable[[], object]) -> None:
     """Run one round of a background loop: an error is logged, the next round comes."""
     try:
         action()

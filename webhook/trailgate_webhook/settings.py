@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from trailgate_kube.resources import SYSTEM_NAMESPACE
 
 #: Namespace of our own objects where nothing else is said: the chart's default.
 NAMESPACE = SYSTEM_NAMESPACE
+
+_SECRET = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?/[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 class ConfigurationError(TrailgateError):
@@ -40,6 +43,7 @@ class Settings:
     insecure_registries: tuple[str, ...] = ()
     private_registries: tuple[str, ...] = ()
     docker_config: Path | None = None
+    image_pull_secrets: tuple[str, ...] = ()
     registry_ca: Path | None = None
     known_checkpoint: Path | None = None
     shared_controller_manager: bool = False
@@ -49,7 +53,8 @@ class Settings:
     @property
     def needs_cluster(self) -> bool:
         """Whether anything is to come from, or go to, an API server."""
-        return self.kubeconfig is not None or self.policy_dir is None or self.spool_dir is None
+        without = self.policy_dir is not None and self.spool_dir is not None
+        return self.kubeconfig is not None or not without or bool(self.image_pull_secrets)
 
     @property
     def digest(self) -> Digest:
@@ -65,6 +70,11 @@ class Settings:
                 "got --client-ca without --health-listen: probes have no client certificate, "
                 "they need an address of their own"
             )
+        for name in self.image_pull_secrets:
+            if _SECRET.fullmatch(name) is None:
+                raise ConfigurationError(
+                    f"got --image-pull-secret {name!r}, expected NAMESPACE/NAME of a Secret"
+                )
         if not self.needs_cluster and self.cluster_uid is None:
             raise ConfigurationError(
                 "got --policy-dir and --spool-dir without a cluster, expected --cluster-uid: "

@@ -33,6 +33,7 @@ from trailgate.assess.owners import (
     OwnerUnavailableError,
     OwnerUnverifiedError,
 )
+from trailgate.assess.pull import NO_SECRETS, pull_secrets
 from trailgate.assess.tags import with_moved_tags
 from trailgate.model.admission import AdmissionRequest, ContainerImage, Operation
 from trailgate.model.assessment import Assessment, ChangeClass, Question
@@ -182,7 +183,11 @@ class Assessor:
         gathered: Mapping[str, Gathered] = {}
         if not refuses_caller(question, case.covering):
             gathered = await self._lookup.gather(
-                case.covering, texts, deadline=deadline, inherited=aged
+                case.covering,
+                texts,
+                deadline=deadline,
+                inherited=aged,
+                secrets=pull_secrets(request) if texts else NO_SECRETS,
             )
         decision = decide(replace(question, at=self._clock()), gathered, case.covering)
         return verdict.without_images(decision) if case.is_without_images else decision

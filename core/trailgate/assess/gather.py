@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from trailgate.assess.cache import BoundedCache, BusyError, Flights, Slots
+from trailgate.assess.pull import NO_SECRETS, OWN, Accounts, NoAccounts, PullSecrets
 from trailgate.evidence.verify import verify
 from trailgate.model.artifact import Attached
 from trailgate.model.digest import Digest
@@ -28,7 +29,12 @@ from trailgate.model.evidence import (
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import Reason
 from trailgate.oci.attached import fetch_attached
-from trailgate.oci.errors import NotFoundError, OciError
+from trailgate.oci.errors import (
+    CredentialsError,
+    NotFoundError,
+    OciError,
+    UnauthorizedError,
+)
 from trailgate.oci.registry import Registry
 
 _MIB = 1024 * 1024
@@ -44,9 +50,9 @@ _COMPLETE = frozenset(
     }
 )
 
-_Content = tuple[str, str, str]
-"""Registry, repository, digest."""
-_Facts = tuple[str, str, str, tuple[str, ...]]
+_Content = tuple[str, str, str, str]
+"""Registry, repository, digest, and the account that saw it."""
+_Facts = tuple[str, str, str, str, tuple[str, ...]]
 """The same, and the fingerprints of the verification material."""
 
 
@@ -101,7 +107,9 @@ class RegistryEvidence:
     """``EvidenceSource`` and ``WarmSource`` on a registry client.
 
     ``named`` gives the registries that some policy names, read at each call: no other
-    host is ever contacted. Use it in one event loop, and ``close`` it there.
+    host is ever contacted. ``accounts`` are the pull secrets that may be used; what was
+    learned by one answers no request that does not name it. Use it in one event loop, and
+    ``close`` it there.
     """
 
     def __init__(
@@ -109,12 +117,14 @@ class RegistryEvidence:
         registry: Registry,
         named: Callable[[], Collection[str]],
         *,
+        accounts: Accounts | None = None,
         freshness: Freshness | None = None,
         bounds: Bounds | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._named = named
+        self._accounts = accounts or NoAccounts()
         self._freshness = freshness or Freshness()
         self._bounds = bounds or Bounds()
         self._clock = clock
@@ -155,20 +165,38 @@ class RegistryEvidence:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def peek(
-        self, image: ImageReference, keys: tuple[PublicKey, ...], *, running: bool = False
+        self,
+        image: ImageReference,
+        keys: tuple[PublicKey, ...],
+        secrets: PullSecrets = NO_SECRETS,
+        *,
+        running: bool = False,
     ) -> Gathered | None:
         """Return fresh facts without waiting; ``running``: or old ones that say something."""
         if image.digest is None:
             return None
-        entry = self._facts.get(_facts_key(image, image.digest, keys))
-        if entry is None:
-            return None
-        if entry.fresh_until > self._clock() or (running and entry.value.statements):
+        entries = [
+            self._facts.get(_facts_key(image, image.digest, keys, account))
+            for account in (OWN, *self._accounts.listed(secrets))
+        ]
+        now = self._clock()
+        known = [one for one in entries if one is not None and one.fresh_until > now]
+        telling = [
+            one
+            for one in entries
+            if one is not None and one.value.statements and (running or one.fresh_until > now)
+        ]
+        if telling or len(known) == len(entries):  # nothing was seen, by no account
             self.warm += 1
-            return entry.value
+            return (telling or known)[0].value
         return None
 
-    async def gather(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Gathered:
+    async def gather(
+        self,
+        image: ImageReference,
+        keys: tuple[PublicKey, ...],
+        secrets: PullSecrets = NO_SECRETS,
+    ) -> Gathered:
         """Return the facts, from the cache or the registry.
 
         What cannot be fetched is ``Unavailable`` and is asked for again next time.
@@ -177,48 +205,97 @@ class RegistryEvidence:
             return Unavailable(image, f"{image.registry} is not named by any policy: not asked")
         if image.digest is None:
             return await self._resolve(image)
-        found = self.peek(image, keys)
+        found = self.peek(image, keys, secrets)
         if found is not None:
             return found
-        key = _facts_key(image, image.digest, keys)
         try:
-            return await self._verifying.join(key, lambda: self._verified(image, keys))
-        except NotFoundError:
-            return self._absent(image.with_digest(image.digest), key)
+            return await self._asked(image, keys, secrets)
         except (OciError, TimeoutError, BusyError) as error:
             return Unavailable(image, self._cause(image, error))
 
-    async def recall(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Evidence | None:
+    async def _asked(
+        self, image: ImageReference, keys: tuple[PublicKey, ...], secrets: PullSecrets
+    ) -> Gathered:
+        """Ask with one account after the other, until one sees something that verifies.
+
+        Our own comes first where it has an entry for the image: it is the admin's, while
+        whoever may edit a namespace may also edit its secrets.
+        """
+        assert image.digest is not None
+        listed = self._accounts.listed(secrets)
+        own_first = not listed or self._accounts.covers(image)
+        nothing: Evidence | None = None
+        refused: list[str] = []
+        for account in (OWN, *listed) if own_first else (*listed, OWN):
+            key = _facts_key(image, image.digest, keys, account)
+            try:
+                found = await self._seen(account, image, keys, key)
+            except NotFoundError:
+                found = self._absent(image.with_digest(image.digest), key)
+            except (UnauthorizedError, CredentialsError) as error:
+                refused.append(str(error))
+                continue
+            if found is not None and found.statements:
+                return found
+            nothing = nothing or found
+        if refused or nothing is None:  # who was turned away can't say that nothing is there
+            return Unavailable(image, "; ".join([*refused, *_unread(secrets, listed)]))
+        return nothing
+
+    async def _seen(
+        self, account: str, image: ImageReference, keys: tuple[PublicKey, ...], key: _Facts
+    ) -> Evidence | None:
+        """Return what one account sees; None where it has no credentials for the image."""
+        entry = self._facts.get(key)
+        if entry is not None and entry.fresh_until > self._clock():
+            return entry.value
+        registry: Registry | None = self._registry
+        if account != OWN:
+            registry = await self._accounts.open(account, image)
+        if registry is None:
+            return None
+        there = registry
+        return await self._verifying.join(key, lambda: self._verified(account, there, image, keys))
+
+    async def recall(
+        self,
+        image: ImageReference,
+        keys: tuple[PublicKey, ...],
+        secrets: PullSecrets = NO_SECRETS,
+    ) -> Evidence | None:
         """Verify content that was fetched at some time, without asking anybody."""
         if image.digest is None:
             return None
-        entry = self._content.get(_content_key(image, str(image.digest)))
-        if entry is None:
-            return None
-        return await self._verify(entry.value.attached, keys)
+        for account in (OWN, *self._accounts.listed(secrets)):
+            entry = self._content.get(_content_key(image, str(image.digest), account))
+            if entry is not None:
+                return await self._verify(entry.value.attached, keys)
+        return None
 
-    async def _verified(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Evidence:
+    async def _verified(
+        self, account: str, registry: Registry, image: ImageReference, keys: tuple[PublicKey, ...]
+    ) -> Evidence:
         assert image.digest is not None
-        key = _content_key(image, str(image.digest))
+        key = _content_key(image, str(image.digest), account)
         fetched = self._content.get(key)
         if fetched is None or fetched.fresh_until <= self._clock():
-            value = await self._fetching.join(key, lambda: self._fetch(image, key))
+            value = await self._fetching.join(key, lambda: self._fetch(registry, image, key))
         else:
             value = fetched.value
         evidence = await self._verify(value.attached, keys)
         self._facts.put(
-            _facts_key(image, image.digest, keys),
+            _facts_key(image, image.digest, keys, account),
             evidence,
             _OVERHEAD + 2 * value.weight,
             value.at + self._fresh_for(evidence, value.attached),
         )
         return evidence
 
-    async def _fetch(self, image: ImageReference, key: _Content) -> _Fetched:
+    async def _fetch(self, registry: Registry, image: ImageReference, key: _Content) -> _Fetched:
         async with asyncio.timeout(self._bounds.fetch_seconds), self._slots.of(image.registry):
             at = self._clock()
             self.fetched += 1
-            attached = await fetch_attached(self._registry, image)
+            attached = await fetch_attached(registry, image)
         weight = _OVERHEAD + sum(_OVERHEAD + len(item.content) for item in attached.artifacts)
         fetched = _Fetched(attached, at, weight)
         fresh = self._freshness.partial if attached.artifacts else self._freshness.absent
@@ -273,9 +350,20 @@ def _host(key: _Content | _Facts) -> str:
     return key[0]
 
 
-def _content_key(image: ImageReference, reference: str) -> _Content:
-    return image.registry, image.repository, reference
+def _content_key(image: ImageReference, reference: str, account: str = OWN) -> _Content:
+    return image.registry, image.repository, reference, account
 
 
-def _facts_key(image: ImageReference, digest: Digest, keys: tuple[PublicKey, ...]) -> _Facts:
-    return image.registry, image.repository, digest.hex, tuple(key.fingerprint for key in keys)
+def _facts_key(
+    image: ImageReference, digest: Digest, keys: tuple[PublicKey, ...], account: str
+) -> _Facts:
+    fingerprints = tuple(key.fingerprint for key in keys)
+    return image.registry, image.repository, digest.hex, account, fingerprints
+
+
+def _unread(secrets: PullSecrets, listed: Collection[str]) -> list[str]:
+    """Say which secrets of the Pod were left alone, because nobody listed them."""
+    names = (f"{secrets.namespace}/{name}" for name in secrets.names)
+    unread = [name for name in names if name not in listed]
+    hint = f"not read: {', '.join(unread)} (--image-pull-secret)"
+    return [hint] if unread else []

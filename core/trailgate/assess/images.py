@@ -53,14 +53,14 @@ def find_images(kind: Kind, workload: Mapping[str, Any]) -> tuple[ContainerImage
     of the wrong type, and ``NoImagesError`` where there is no container at all.
     """
     spec = pod_spec(kind, workload)
-    if not _items(spec, "containers"):
+    if not items(spec, "containers"):
         raise NoImagesError(f"got a {kind.kind} without containers, expected at least one")
     found: list[ContainerImage] = []
     for field, container_class in _CONTAINERS:
-        for index, container in enumerate(_items(spec, field)):
+        for index, container in enumerate(items(spec, field)):
             image = container.get("image")
             found.append(_use(container, container_class, image, f"{field}[{index}].image"))
-    for index, volume in enumerate(_items(spec, "volumes")):
+    for index, volume in enumerate(items(spec, "volumes")):
         source = volume.get("image")
         if source is None:
             continue
@@ -98,16 +98,17 @@ def _descend(kind: Kind, workload: Mapping[str, Any], path: tuple[str, ...]) -> 
     return value  # type: ignore[no-any-return]
 
 
-def _items(spec: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
-    items = spec.get(field)
-    if items is None:
+def items(spec: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    """Return a Pod spec's list of objects, empty where there is none; ``MalformedError``."""
+    found = spec.get(field)
+    if found is None:
         return ()
-    if not isinstance(items, list):
-        raise MalformedError(f"got {field} of a Pod spec as {_type(items)}, expected a list")
-    for item in items:
+    if not isinstance(found, list):
+        raise MalformedError(f"got {field} of a Pod spec as {_type(found)}, expected a list")
+    for item in found:
         if not isinstance(item, Mapping):
             raise MalformedError(f"got an entry of {field} as {_type(item)}, expected an object")
-    return items
+    return found
 
 
 def _use(

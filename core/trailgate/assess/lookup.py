@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from trailgate.assess.evidence_source import EvidenceSource, WarmSource
+from trailgate.assess.pull import NO_SECRETS, PullSecrets
 from trailgate.model.errors import MalformedError
 from trailgate.model.evidence import Evidence, Gathered, PublicKey, Unavailable, UnresolvedTag
 from trailgate.model.image import ImageReference
@@ -41,10 +42,12 @@ class Lookup:
         *,
         deadline: float,
         inherited: frozenset[str] = frozenset(),
+        secrets: PullSecrets = NO_SECRETS,
     ) -> dict[str, Gathered]:
         """Return the facts by image string; one that cannot be parsed is left out.
 
         ``inherited``: those of a running release, for which old facts will do.
+        ``secrets``: what the Pod names to pull its images with.
         ``deadline``: of the event loop's clock. An image that is not done by then is
         ``Unavailable``; the fetch itself goes on where the source says so.
         Raises ``MalformedError`` for more than 32 different images.
@@ -55,18 +58,19 @@ class Lookup:
             known = self.known(covering, text)
             if known is None:
                 continue
-            found = self._at_once(known, running=text in inherited)
+            found = self._at_once(known, secrets, running=text in inherited)
             if found is None:
                 cold[text] = known
             else:
                 gathered[text] = found
         if cold:
-            gathered.update(await self.fetch(cold, deadline))
+            gathered.update(await self.fetch(cold, deadline, secrets))
         if self._warm is not None:
             for text in inherited & cold.keys():
                 found, known = gathered[text], cold[text]
                 if isinstance(found, Unavailable):
-                    gathered[text] = await self._warm.recall(known.image, known.keys) or found
+                    old = await self._warm.recall(known.image, known.keys, secrets)
+                    gathered[text] = old or found
         return gathered
 
     def known(self, covering: Sequence[DeployPolicy], text: str) -> Known | None:
@@ -89,17 +93,19 @@ class Lookup:
         self._known[key] = (tuple(covering), known)
         return known
 
-    def _at_once(self, known: Known, *, running: bool) -> Gathered | None:
+    def _at_once(self, known: Known, secrets: PullSecrets, *, running: bool) -> Gathered | None:
         if not known.keys:
             return nothing(known.image)  # no key could verify anything: nobody is asked
         if self._warm is None:
             return None
-        return self._warm.peek(known.image, known.keys, running=running)
+        return self._warm.peek(known.image, known.keys, secrets, running=running)
 
-    async def fetch(self, cold: dict[str, Known], deadline: float) -> dict[str, Gathered]:
+    async def fetch(
+        self, cold: dict[str, Known], deadline: float, secrets: PullSecrets = NO_SECRETS
+    ) -> dict[str, Gathered]:
         """Ask the source for all of these at once, and wait no longer than the deadline."""
         tasks = {
-            text: asyncio.ensure_future(self._evidence.gather(known.image, known.keys))
+            text: asyncio.ensure_future(self._evidence.gather(known.image, known.keys, secrets))
             for text, known in cold.items()
         }
         left = max(0.0, deadline - asyncio.get_running_loop().time())

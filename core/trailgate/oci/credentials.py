@@ -21,7 +21,8 @@ from trailgate.model.image import ImageReference
 _HUB_NAMES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 # Docker's mark for "the password is an identity token".
 _TOKEN_USER: Final = "<token>"  # noqa: S105
-_MAX_CONFIG: Final = 1024 * 1024
+MAX_CONFIG: Final = 1024 * 1024
+"""Bytes of a ``config.json``, as many as a Secret may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,8 @@ def load_docker_config(environ: Mapping[str, str], home: Path) -> CredentialSour
         return Anonymous()
     except OSError as error:
         raise MalformedError(f"{path}: {error.strerror}") from None
-    if len(content) > _MAX_CONFIG:
-        raise MalformedError(f"{path}: got {len(content)} bytes, expected at most {_MAX_CONFIG}")
+    if len(content) > MAX_CONFIG:
+        raise MalformedError(f"{path}: got {len(content)} bytes, expected at most {MAX_CONFIG}")
     return DockerConfig.parse(content, str(path))
 
 

@@ -30,6 +30,10 @@ class UnauthorizedError(OciError):
     """401 or 403; the text says which source of credentials was tried."""
 
 
+class CredentialsError(OciError):
+    """Credentials that should be used can't be read; the text names where, never what."""
+
+
 class HostRefusedError(OciError):
     """We refuse to contact this host or address; nothing was sent."""
 

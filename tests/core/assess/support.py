@@ -189,7 +189,9 @@ class FactsTwin:
     asked: list[str] = field(default_factory=list)
     failure: BaseException | None = None
 
-    async def gather(self, image: ImageReference, keys: tuple[PublicKey, ...]) -> Gathered:
+    async def gather(
+        self, image: ImageReference, keys: tuple[PublicKey, ...], secrets: Any = None
+    ) -> Gathered:
         self.asked.append(str(image))
         if self.failure is not None:
             raise self.failure

@@ -369,11 +369,11 @@ class TestChild:
 
     async def test_old_facts_do_for_inherited_images_only(self):
         class Aged(FactsTwin):
-            def peek(self, image: Any, keys: Any, *, running: bool = False) -> Any:
+            def peek(self, image: Any, keys: Any, secrets: Any, *, running: bool = False) -> Any:
                 self.asked.append(f"{image.digest.hex[0]} {running}")
                 return self.facts.get(str(image))
 
-            async def recall(self, image: Any, keys: Any) -> Any:
+            async def recall(self, image: Any, keys: Any, secrets: Any) -> Any:
                 raise AssertionError("nothing is unavailable here")
 
         owners = OwnersTwin()
@@ -512,7 +512,7 @@ class TestNeverAnAllow:
 
     async def test_cancelling_is_no_answer(self):
         class Hanging(FactsTwin):
-            async def gather(self, image: Any, keys: Any) -> Any:
+            async def gather(self, image: Any, keys: Any, secrets: Any) -> Any:
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(assessor(facts=Hanging()).assess(request(workload(POD))))
@@ -523,7 +523,7 @@ class TestNeverAnAllow:
 
     async def test_what_does_not_answer_in_time_is_unavailable_and_the_rest_is_there(self):
         class Slow(FactsTwin):
-            async def gather(self, image: Any, keys: Any) -> Any:
+            async def gather(self, image: Any, keys: Any, secrets: Any) -> Any:
                 if str(image) == OTHER:
                     await asyncio.Event().wait()
                 return await super().gather(image, keys)
@@ -674,7 +674,7 @@ async def test_policies_are_asked_anew_each_time():
 
 async def test_each_namespace_has_the_keys_of_its_own_policies():
     class Noting(FactsTwin):
-        async def gather(self, image: Any, keys: Any) -> Any:
+        async def gather(self, image: Any, keys: Any, secrets: Any) -> Any:
             self.asked.append(",".join(sorted(key.fingerprint for key in keys)))
             return good()
 

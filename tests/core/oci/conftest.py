@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import shutil
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from e2e.controlplane import ports
 from e2e.controlplane.process import Process
+from tests.core.oci.logins import listens
 from tests.core.oci.support import Place, client_for
 from trailgate.oci.memory import MemoryRegistry
 
@@ -43,16 +43,10 @@ def distribution_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "docker-registry", [Path(program), "serve", str(config)], folder / "log"
     )
     try:
-        process.wait_ready(lambda: _listens(port), 20)
+        process.wait_ready(lambda: listens(port), 20)
         yield _Address(f"127.0.0.1:{port}")
     finally:
         process.stop()
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(
