@@ -99,8 +99,8 @@ class FailClosed:
             return "true"
         # Patterns have no character but letters, digits, "-" and the two wildcards, so none
         # means anything else in RE2, and JSON's strings are CEL's.
-        names = [text for text in self.patterns if "*" not in text and "?" not in text]
-        globs = [text for text in self.patterns if text not in names]
+        globs = [text for text in self.patterns if "*" in text or "?" in text]
+        names = sorted(set(self.patterns) - set(globs))
         parts = []
         if names:
             parts.append(f"request.namespace in {json.dumps(names, separators=(',', ':'))}")

@@ -1,0 +1,56 @@
+"""All that ``--arm`` may do, said once: the tests live on it, and the page is held to it."""
+
+from trailgate_kube.resources import (
+    CLUSTER_ROLES,
+    DEPLOY_POLICIES,
+    DISARMS,
+    NAMESPACES,
+    SERVICES,
+    VALIDATING_WEBHOOKS,
+)
+from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
+
+RBAC = "rbac.authorization.k8s.io"
+
+
+def rule(resource, *verbs, sub="", name=None):
+    plural = f"{resource.plural}/{sub}" if sub else resource.plural
+    only = {"resourceNames": [name]} if name else {}
+    return {"apiGroups": [resource.group], "resources": [plural], "verbs": [*verbs], **only}
+
+
+CLUSTER = [
+    rule(NAMESPACES, "get", name="kube-system"),
+    rule(DEPLOY_POLICIES, "list", "watch"),
+    rule(DISARMS, "list", "watch"),
+    rule(DEPLOY_POLICIES, "update", sub="status"),
+    rule(DISARMS, "update", sub="status"),
+]
+ARMING = [
+    rule(VALIDATING_WEBHOOKS, "create"),
+    rule(VALIDATING_WEBHOOKS, "get", "list", "watch", "update", "delete", name=CONFIGURATION),
+    rule(CLUSTER_ROLES, "get", name=ARMING_ROLE),
+]
+OURS = [
+    rule(SERVICES, "get", name="trailgate-webhook"),
+    {
+        "apiGroups": ["trailgate.dev"],
+        "resources": ["admissions"],
+        "verbs": ["list", "watch", "delete"],
+    },
+]
+
+
+def manifests(account, namespace):
+    """Roles and bindings for a service account; ``trailgate-arming`` is among them."""
+    subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    for kind, name, rules in (
+        ("ClusterRole", account, CLUSTER),
+        ("ClusterRole", ARMING_ROLE, ARMING),
+        ("Role", account, OURS),
+    ):
+        metadata = {"name": name} | ({"namespace": namespace} if kind == "Role" else {})
+        head = {"apiVersion": f"{RBAC}/v1", "metadata": metadata}
+        yield {**head, "kind": kind, "rules": rules}
+        reference = {"apiGroup": RBAC, "kind": kind, "name": name}
+        yield {**head, "kind": f"{kind}Binding", "subjects": [subject], "roleRef": reference}
