@@ -36,3 +36,10 @@ def expanded(role_rules):
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
+
+
+def pull_secret_rules(*names):
+    """The rule of a Role in a namespace whose pull secrets are listed."""
+    return [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [*names], "verbs": ["get"]}
+    ]

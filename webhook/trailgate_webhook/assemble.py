@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -206,8 +207,13 @@ def _followed(
     if checkpoint is not None:
         actions["checkpoint"] = checkpoint.refresh
     if isinstance(credentials, DockerConfigFile):
-        actions["registry credentials"] = credentials.refresh
+        actions["registry credentials"] = partial(_reload, credentials)
     return actions
+
+
+def _reload(credentials: DockerConfigFile) -> None:
+    if credentials.refresh():
+        logs.write(logging.INFO, "registry credentials loaded")
 
 
 def _parts(
