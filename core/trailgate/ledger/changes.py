@@ -15,16 +15,17 @@ from typing import Any
 
 from trailgate.ledger.form import Null, Roster, known, stamp
 from trailgate.ledger.images import absence, digest_of, person_of, text, time_of
-from trailgate.model.decision import Check, ImageVerdict
+from trailgate.model.decision import Check, CheckResult, ImageVerdict
 from trailgate.model.evidence import (
     ChangeRecord,
+    DeploymentApproval,
     Person,
     Provenance,
     Statement,
     TestResult,
 )
 from trailgate.model.reason import Absence
-from trailgate.model.review import approvers, relevant
+from trailgate.model.review import approvers, deployers, relevant
 
 CHANGE_FIELDS = (
     "uri",
@@ -40,6 +41,8 @@ CHANGE_FIELDS = (
     "tests",
 )
 """The members of ``change`` beside ``class``: all there, or null with a reason."""
+
+_FAILED = (CheckResult.NOT_MET, CheckResult.UNDETERMINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,11 @@ def change_fields(changed: Sequence[ImageVerdict], place: Place, roster: Roster)
     """
     if not changed:
         return dict.fromkeys(CHANGE_FIELDS, Null(Absence.CONFIGURATION_NOT_ATTESTED))
-    told = [_own_change(verdict, place, roster) for verdict in changed]
+    told = [
+        _own_change(verdict, place, roster)
+        | {"deploymentApprovers": _deployment_approvers(verdict, place, roster)}
+        for verdict in changed
+    ]
     fields = told[0]
     if any(other != fields for other in told[1:]):
         fields = dict.fromkeys(CHANGE_FIELDS, Null(Absence.SEVERAL_CHANGES))
@@ -82,7 +89,7 @@ def _own_change(verdict: ImageVerdict, place: Place, roster: Roster) -> dict[str
     ]
     if any(other != told[0] for other in told[1:]):
         return dict.fromkeys(CHANGE_FIELDS, Null(Absence.SEVERAL_CHANGES))
-    return told[0] | {"deploymentApprovers": _deployment_approvers(own, roster)}
+    return told[0]
 
 
 def _read_for_review(
@@ -136,17 +143,32 @@ def _tell(record: ChangeRecord, joined: Sequence[ChangeRecord], roster: Roster) 
     }
 
 
-def _deployment_approvers(own: Sequence[ChangeRecord], roster: Roster) -> Any:
-    """List who let it be deployed, by any record of this change."""
-    found = [
-        roster.person(approval.person)
-        | {"environment": approval.environment, "at": stamp(approval.at)}
-        for record in own
-        for approval in record.deployment_approvals
-        if approval.state == "APPROVED"
+def _deployment_approvers(verdict: ImageVerdict, place: Place, roster: Roster) -> Any:
+    """List who let it be deployed: those whom the policies count, and nobody else.
+
+    Where none asks, whoever approved and didn't take it back, by any record of this change
+    (``trailgate.model.review``: gate and record read it alike).
+    """
+    if digest_of(verdict) is None:
+        return Null(absence(verdict, Check.DEPLOYMENT_APPROVAL))
+    records = _records(verdict.statements)
+    own = [record for record in records if _is_about(record, verdict, place)]
+    found: Iterable[DeploymentApproval] = verdict.deployments
+    failed = verdict.checks.get(Check.DEPLOYMENT_APPROVAL) in _FAILED
+    if not found and not failed:
+        read = [*records, *(one for _, joined in _read_for_review(verdict) for one in joined)]
+        found = (one for record in own for one in deployers(record, _of_same_build(record, read)))
+    told = [
+        roster.person(one.person) | {"environment": one.environment, "at": stamp(one.at)}
+        for one in found
     ]
-    unique = [one for place, one in enumerate(found) if one not in found[:place]]
-    return unique or Null(Absence.NOT_STATED)
+    unique = [one for n, one in enumerate(told) if one not in told[:n]]
+    if unique:
+        return unique
+    given = any(o.state == "APPROVED" for record in records for o in record.deployment_approvals)
+    if not records:
+        return Null(absence(verdict, Check.DEPLOYMENT_APPROVAL))
+    return Null(Absence.NOT_VERIFIED if given or not own else Absence.NOT_STATED)
 
 
 def _each(people: Iterable[Person]) -> list[Person]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from trailgate.model.admission import ContainerImage
 from trailgate.model.digest import Digest
-from trailgate.model.evidence import Statement
+from trailgate.model.evidence import DeploymentApproval, Statement
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import RETRYABLE, Reason
 from trailgate.model.review import Reviewed
@@ -96,6 +96,8 @@ class ImageVerdict:
     """Verified statements that a policy's signers cover: the ones that counted."""
     reviews: tuple[Reviewed, ...] = ()
     """The records by which policies decided the review; each is in ``statements`` too."""
+    deployments: tuple[DeploymentApproval, ...] = ()
+    """The approvals to deploy that a policy counts; empty where none asks or none counts."""
     platforms: tuple[Digest, ...] = ()
     checks: dict[Check, CheckResult] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

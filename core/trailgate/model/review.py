@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from trailgate.model.evidence import (
     Approval,
     ApprovalBinding,
     ChangeRecord,
+    DeploymentApproval,
     Person,
     ReviewedChange,
     SourceRange,
@@ -23,6 +25,9 @@ from trailgate.model.evidence import (
 
 Refusals = Mapping[tuple[str, str], float]
 """(subject, person) → when that person last said something other than yes."""
+
+
+_NOBODY: Mapping[str, Person] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,41 @@ def withdrawn(records: Iterable[ChangeRecord]) -> Refusals:
         for change in record.changes
         for approval in change.approvals
         if approval.state != "APPROVED"
+    )
+
+
+def deployers(
+    record: ChangeRecord,
+    joined: Iterable[ChangeRecord] = (),
+    environment: str | None = None,
+    others: Mapping[str, Person] = _NOBODY,
+) -> tuple[DeploymentApproval, ...]:
+    """Select the approvals to deploy that count: by a person, and not taken back.
+
+    ``environment`` is the one that is asked for (None: each), ``others`` are those who may
+    not approve, by id. ``joined`` are the other records of the same build: what somebody
+    took back in one is taken back in all.
+    """
+    return tuple(
+        one for one in standing(record, joined, environment) if is_independent(one.person, others)
+    )
+
+
+def standing(
+    record: ChangeRecord, joined: Iterable[ChangeRecord], environment: str | None
+) -> tuple[DeploymentApproval, ...]:
+    """Select the approvals to deploy that nobody took back, by whomever they are."""
+    refusals = latest_refusals(
+        (one.environment, one.person.id, one.state, one.at.timestamp())
+        for other in (record, *joined)
+        for one in other.deployment_approvals
+    )
+    return tuple(
+        one
+        for one in record.deployment_approvals
+        if one.state == "APPROVED"
+        and environment in (None, one.environment)
+        and refusals.get((one.environment, one.person.id), float("-inf")) < one.at.timestamp()
     )
 
 

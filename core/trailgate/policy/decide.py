@@ -15,7 +15,14 @@ from trailgate.model.admission import ContainerImage
 from trailgate.model.assessment import ChangeClass, Question
 from trailgate.model.decision import Check, CheckResult, Decision, Finding, ImageVerdict, Mode
 from trailgate.model.errors import MalformedError
-from trailgate.model.evidence import Evidence, Gathered, Statement, Unavailable, UnresolvedTag
+from trailgate.model.evidence import (
+    DeploymentApproval,
+    Evidence,
+    Gathered,
+    Statement,
+    Unavailable,
+    UnresolvedTag,
+)
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import Reason
 from trailgate.model.review import Reviewed
@@ -117,6 +124,7 @@ class _Subject:
     statements: dict[tuple[str, str], Statement] = field(default_factory=dict)
     """By digest and signer: one that was found in two places is one."""
     reviews: list[Reviewed] = field(default_factory=list)
+    deployments: dict[DeploymentApproval, None] = field(default_factory=dict)
     third_party: bool = False
     self_asserted: bool = False
 
@@ -156,6 +164,7 @@ def _verdict(subject: _Subject, policies: Sequence[DeployPolicy]) -> ImageVerdic
         for statement in result.counted:
             subject.statements[statement.digest.hex, statement.signer.fingerprint] = statement
         subject.reviews += (one for one in result.reviews if one not in subject.reviews)
+        subject.deployments |= dict.fromkeys(result.deployments)
         subject.findings += (
             _finding(failure, policy, rule, subject.text) for failure in result.failures
         )
@@ -168,6 +177,7 @@ def _verdict(subject: _Subject, policies: Sequence[DeployPolicy]) -> ImageVerdic
         checks=checks,
         findings=tuple(subject.findings),
         reviews=tuple(subject.reviews),
+        deployments=tuple(subject.deployments),
         third_party=subject.third_party,
         self_asserted=subject.self_asserted,
     )

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 
 from trailgate.model.assessment import Question
 from trailgate.model.decision import Check, CheckResult
-from trailgate.model.evidence import Evidence, Provenance, Statement, StatementKind, TestResult
+from trailgate.model.evidence import (
+    ChangeRecord,
+    DeploymentApproval,
+    Evidence,
+    Provenance,
+    Statement,
+    StatementKind,
+    TestResult,
+)
 from trailgate.model.review import Reviewed
 from trailgate.policy import change, compiled, deployment, provenance, review, tests
 from trailgate.policy.compiled import Rule, Signers
@@ -44,6 +52,8 @@ class Examination:
     """By a signer of the rule, and about what was built; one may be named twice."""
     reviews: list[Reviewed] = field(default_factory=list)
     """By which records the review was decided."""
+    deployments: list[DeploymentApproval] = field(default_factory=list)
+    """The approvals to deploy that count."""
     self_asserted: bool = False
 
     def note(self, check: Check, failure: Failure | None) -> None:
@@ -86,6 +96,7 @@ def examine(rule: Rule, evidence: Evidence, question: Question) -> Examination:
     result.failures += best.failures
     result.counted += best.counted
     result.reviews += best.reviews
+    result.deployments += best.deployments
     result.self_asserted = best.self_asserted
     return result
 
@@ -144,6 +155,18 @@ def _changed(case: _Case, built: Provenance, result: Examination) -> None:
             result.counted.append(outcome.counted)
             if bench.check is Check.REVIEW:
                 result.reviews.append(Reviewed(outcome.counted, outcome.joined))
+            else:
+                result.deployments += _deployed(case.rule, outcome.counted, outcome.joined)
+
+
+def _deployed(
+    rule: Rule, statement: Statement, joined: Sequence[Statement]
+) -> tuple[DeploymentApproval, ...]:
+    record = statement.predicate
+    assert isinstance(record, ChangeRecord)  # change.check reads no other
+    assert rule.deployment_approval is not None
+    others = [one.predicate for one in joined if isinstance(one.predicate, ChangeRecord)]
+    return deployment.counted(record, rule.deployment_approval, others)
 
 
 def _benches(rule: Rule) -> Iterator[change.Bench]:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from tests.core.policy.test_properties import _policies, _records, _signers, _wo
 from trailgate.ledger.changes import Place, change_fields
 from trailgate.ledger.form import Null, Roster
 from trailgate.model.decision import Check, CheckResult
+from trailgate.model.evidence import DeploymentApproval, Person
+from trailgate.model.reason import Absence
 from trailgate.model.review import approvers
 from trailgate.policy import review
 from trailgate.policy.compiled import Review
@@ -171,3 +174,116 @@ def test_another_record_for_the_deployment_takes_no_approver_away():
     fields = change_fields(list(decision.images), PLACE, Roster())
     assert len(fields["deploymentApprovers"]) == 1
     assert fields["basis"] == "forge-api"
+
+
+# Deployment approval
+
+
+YES = DeploymentApproval(b.CAROL, "production", b.NOW - timedelta(hours=2))
+NO = replace(YES, state="REJECTED")
+
+
+def deployed(*records, wanted=None, more=(), **rule):
+    """Decide by the deployment approval alone; (whether it is met, who is told)."""
+    asked = {"signers": b.signers("review"), "environment": "production"} | (wanted or {})
+    rules = {"review": None, "tests": None, "deploymentApproval": asked} | rule
+    extra = [b.statement(record) for record in records]
+    policies = [b.policy(rules=[b.rule(**rules)]), *more]
+    (verdict,) = b.verdict(b.evidence(*extra, change=None), policies=policies).images
+    roster = Roster()
+    found = change_fields([verdict], PLACE, roster)["deploymentApprovers"]
+    met = verdict.checks[Check.DEPLOYMENT_APPROVAL] is CheckResult.MET
+    if isinstance(found, Null):
+        return met, found.reason
+    people = roster.people()
+    return met, {(people[one["person"]]["id"], one["environment"]) for one in found}
+
+
+def deploying(*approvals, **changes):
+    return b.record(deployment_approvals=approvals, **changes)
+
+
+CAROL = {("github:3003", "production")}
+
+
+def test_who_let_it_be_deployed_is_told_where_the_gate_counts_it():
+    assert deployed(deploying(YES)) == (True, CAROL)
+    assert deployed(deploying(YES, passed=False)) == (True, CAROL)
+
+
+@pytest.mark.parametrize("state", ["REJECTED", "DISMISSED"])
+def test_what_was_taken_back_is_told_by_neither(state):
+    later, earlier = (replace(YES, state=state, at=at) for at in (LATER, EARLIER))
+    assert deployed(deploying(YES, later)) == (False, Absence.NOT_VERIFIED)
+    assert deployed(deploying(YES, replace(YES, state=state))) == (False, Absence.NOT_VERIFIED)
+    assert deployed(deploying(earlier, YES)) == (True, CAROL)
+
+
+@pytest.mark.parametrize("ticket", [f"OPS-{number}" for number in range(6)])
+@pytest.mark.parametrize("asked", [True, False])
+def test_what_was_taken_back_in_another_record_is_told_by_neither(ticket, asked):
+    """Whichever of the two the policies go by: the ticket moves their digests."""
+    rule = {} if asked else {"deploymentApproval": None, "review": {"signers": b.signers("review")}}
+    no = replace(NO, at=LATER)
+    met, who = deployed(deploying(YES, ticket=ticket), deploying(no), **rule)
+    assert not met
+    assert who in (Absence.NOT_VERIFIED, Absence.NOT_STATED)
+
+
+@pytest.mark.parametrize("person", [b.ALICE, Person("github:9", "ci", bot=True)])
+def test_whom_the_gate_does_not_count_is_not_told(person):
+    given = deploying(replace(YES, person=person))
+    assert deployed(given) == (False, Absence.NOT_VERIFIED)
+    both_of_them = deploying(replace(YES, person=person), YES)
+    assert deployed(both_of_them) == (True, CAROL)
+
+
+def test_a_committer_is_told_where_the_policy_counts_committers():
+    given = deploying(replace(YES, person=b.ALICE))
+    met, who = deployed(given, wanted={"notCommitter": False})
+    assert met
+    assert who == {(b.ALICE.id, "production")}
+
+
+def test_another_environment_is_not_this_one():
+    assert deployed(deploying(replace(YES, environment="staging"))) == (
+        False, Absence.NOT_VERIFIED,
+    )  # fmt: skip
+
+
+def test_where_no_policy_asks_what_stands_is_told_and_what_was_taken_back_is_not():
+    """The record is there because its review is asked for."""
+    free = {"deploymentApproval": None, "review": {"signers": b.signers("review")}}
+    assert deployed(deploying(YES), **free) == (False, CAROL)
+    later = replace(NO, at=LATER)
+    assert deployed(deploying(YES, later), **free) == (False, Absence.NOT_VERIFIED)
+    assert deployed(deploying(), **free) == (False, Absence.NOT_STATED)
+    assert deployed(deploying(NO), **free) == (False, Absence.NOT_STATED)
+    staging = replace(YES, environment="staging")
+    assert deployed(deploying(YES, staging), **free)[1] == CAROL | {("github:3003", "staging")}
+
+
+def test_two_policies_tell_whom_either_counts():
+    staging = {"signers": b.signers("review"), "environment": "staging"}
+    rule = b.rule(review=None, tests=None, deploymentApproval=staging)
+    other = b.policy("other", rules=[rule])
+    both_of_them = deploying(YES, replace(YES, environment="staging"))
+    assert deployed(both_of_them, more=[other]) == (True, CAROL | {("github:3003", "staging")})
+    assert deployed(deploying(YES), more=[other]) == (False, CAROL)
+
+
+_deployments = st.builds(
+    DeploymentApproval,
+    st.sampled_from([b.ALICE, b.BOB, b.CAROL, Person("git:bob@acme.example")]),
+    st.sampled_from(["production", "staging"]),
+    st.integers(0, 4).map(lambda hours: b.NOW - timedelta(hours=hours)),
+    st.sampled_from(["APPROVED", "REJECTED", "DISMISSED"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(_deployments, max_size=4), min_size=1, max_size=3), st.booleans())
+def test_deployers_are_told_exactly_where_the_gate_has_one(world, strict):
+    records = [deploying(*approvals) for approvals in world]
+    met, who = deployed(*records, wanted={"notCommitter": strict})
+    assert met == isinstance(who, set)
