@@ -17,6 +17,8 @@ from trailgate.evidence import keys
 from trailgate.ledger.chain import follow
 from trailgate.ledger.spool import Batch, open_batch
 from trailgate.ledger.spoolkeys import key_id
+from trailgate.model.canonical import fingerprint
+from trailgate.policy.parse import parse_policy
 from trailgate_kube.crd import definitions
 
 pytestmark = pytest.mark.timeout(240)
@@ -109,7 +111,26 @@ class Guarded:
                         "sideEffects": "NoneOnDryRun",
                         "admissionReviewVersions": ["v1"],
                         "timeoutSeconds": 10,
-                    }
+                    },
+                    {
+                        "name": "own.trailgate.dev",
+                        "clientConfig": {
+                            "url": f"https://localhost:{port}/validate",
+                            "caBundle": authority,
+                        },
+                        "rules": [
+                            {
+                                "apiGroups": ["trailgate.dev"],
+                                "apiVersions": ["*"],
+                                "operations": ["CREATE", "UPDATE", "DELETE"],
+                                "resources": ["deploypolicies", "disarms"],
+                            }
+                        ],
+                        "failurePolicy": "Ignore",
+                        "sideEffects": "NoneOnDryRun",
+                        "admissionReviewVersions": ["v1"],
+                        "timeoutSeconds": 10,
+                    },
                 ],
             }
         )
@@ -296,3 +317,49 @@ async def test_a_killed_gate_loses_nothing_and_a_new_one_begins_a_new_chain(guar
     names = sorted(claim["object"]["name"] for claim in guarded.claims("admitted"))
     assert names == ["later", "web"]
     assert len(guarded.claims("control-state")) == 2
+
+
+def own_claims(guarded, name):
+    return [
+        (claim["subject"], claim["state"], claim["digest"], claim["previousDigest"])
+        for claim in guarded.claims("control-state")
+        if claim["name"] == name
+    ]
+
+
+async def test_who_writes_a_policy_is_recorded_and_never_refused(guarded):
+    plane = guarded.plane
+    written = policy(namespace="nowhere", mode="Audit", name=f"own-{guarded.mark}")
+    changed = policy(namespace="elsewhere", mode="Audit", name=f"own-{guarded.mark}")
+    first, second = (str(parse_policy(one).reference.digest) for one in (written, changed))
+    done = guarded.apply(plane.admin, written, "--dry-run=server")
+    assert done.returncode == 0, done.stderr
+    for document in (written, changed):
+        done = guarded.apply(plane.admin, document)
+        assert (done.returncode, done.stderr) == (0, "")
+    plane.kubectl(plane.admin, "label", f"dpol/own-{guarded.mark}", "team=shop")
+    plane.kubectl(plane.admin, "delete", f"dpol/own-{guarded.mark}")
+    assert own_claims(guarded, f"own-{guarded.mark}") == [
+        ("policy", "created", first, None),
+        ("policy", "changed", second, first),
+        ("policy", "deleted", None, second),
+    ]
+
+
+async def test_who_writes_a_policy_that_no_gate_can_read_is_warned_by_kubectl(guarded):
+    broken = policy(namespace="nowhere", mode="Audit", name=f"own-{guarded.mark}")
+    (rule,) = broken["spec"]["rules"]
+    rule["signature"]["signers"][0]["key"] = (
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    )
+    try:
+        done = guarded.apply(guarded.plane.admin, broken)
+        assert done.returncode == 0, done.stderr
+        assert "Warning: trailgate: this policy can't be read" in done.stderr
+        assert "Warning: trailgate: spec.rules[0].signature.signers[0].key: got " in done.stderr
+        path = f"/apis/trailgate.dev/v1alpha1/deploypolicies/own-{guarded.mark}"
+        digest = str(fingerprint(guarded.plane.api("GET", path)["spec"]))
+        ((_, state, got, _),) = own_claims(guarded, f"own-{guarded.mark}")
+        assert (state, got) == ("created", digest)
+    finally:
+        guarded.plane.kubectl(guarded.plane.admin, "delete", f"dpol/own-{guarded.mark}")

@@ -168,7 +168,7 @@ async def test_without_the_right_the_error_says_so_and_heals(scene):
 
 async def test_no_answer_at_first_is_an_error(scene):
     scene.kube.fail("get", UnavailableError("no connection", maybe_done=False))
-    with pytest.raises(CredentialsError, match="doesn.t answer"):
+    with pytest.raises(CredentialsError, match=r"doesn.t answer"):
         await scene.accounts.open(LISTED, IMAGE)
 
 
