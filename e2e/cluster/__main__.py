@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--directory", type=Path, default=provider.default_directory(),
                         help="the cluster's own (default: %(default)s)")  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("prepare", help="install and build what a cluster here needs")
     commands.add_parser("up", help="bring a cluster up and leave it running")
     commands.add_parser("down", help="take it down, with all that belongs to it")
     commands.add_parser("status", help="say whether it is up, and how to reach it")
@@ -37,6 +38,9 @@ def main(arguments: list[str]) -> int:
 
 def _run(chosen: argparse.Namespace) -> int:
     directory = chosen.directory.absolute()
+    if chosen.command == "prepare":
+        provider.prepare()
+        return 0
     if chosen.command == "up":
         return _up(directory)
     if chosen.command == "down":

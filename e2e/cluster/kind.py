@@ -21,6 +21,7 @@ from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.registry import Login, Registry
 from e2e.controlplane import ports
+from e2e.controlplane.binaries import ensure
 from e2e.controlplane.errors import ControlPlaneError
 
 _AFTERWARDS = Path(__file__).with_name("afterwards.py")
@@ -159,6 +160,12 @@ def available() -> bool:
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
+
+
+def prepare() -> None:
+    """Have what takes long the first time."""
+    existing.program()
+    ensure(["registry"])
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from e2e.cluster import kind
+from e2e.cluster import existing, kind
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.existing import ExistingCluster
 from e2e.cluster.registry import Login
@@ -114,6 +114,18 @@ def chosen() -> str:
     if wanted not in (None, "", "kind", "local"):
         raise ClusterError(f"TRAILGATE_E2E_PROVIDER: got {wanted}, expected kind or local")
     return wanted or ("kind" if kind.available() else "local")
+
+
+def prepare() -> None:
+    """Install and build what takes minutes the first time; raises ``ControlPlaneError``."""
+    if os.environ.get("TRAILGATE_E2E_KUBECONFIG"):
+        existing.program()
+    elif chosen() == "kind":
+        kind.prepare()
+    else:
+        from e2e.cluster.local import needs
+
+        needs.meet()
 
 
 def _new() -> contextlib.AbstractContextManager[Cluster]:
