@@ -101,7 +101,7 @@ guards, in docs/reference/chart.md.
 
 ```
 helm install trailgate charts/trailgate --namespace trailgate-system --create-namespace \\
-  --set image.registry=registry.example/platform \\
+  --set image.registry=registry.example/platform --set ledger.origin=example.com/trail/prod-eu \\
   --set webhook.image.digest=sha256:… --set operator.image.digest=sha256:…
 ```
 

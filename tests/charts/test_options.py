@@ -101,10 +101,14 @@ def test_a_value_reaches_its_program(helm, pod, values, option):
 def test_a_certificate_of_ones_own_is_mounted_without_its_key_for_the_operator(helm):
     values = at("certificates", {"mode": "secret", "secretName": "own"})
     objects = render(helm, values)
-    volumes = find(objects, "Deployment", "trailgate-operator")["spec"]["template"]["spec"]["volumes"]
+    volumes = find(objects, "Deployment", "trailgate-operator")["spec"]["template"]["spec"][
+        "volumes"
+    ]
     (secret,) = [v["secret"] for v in volumes if "secret" in v]
     assert secret["secretName"] == "own"
     assert [item["key"] for item in secret["items"]] == ["ca.crt"]
-    volumes = find(objects, "Deployment", "trailgate-webhook")["spec"]["template"]["spec"]["volumes"]
+    volumes = find(objects, "Deployment", "trailgate-webhook")["spec"]["template"]["spec"][
+        "volumes"
+    ]
     (secret,) = [v["secret"] for v in volumes if v["name"] == "tls"]
     assert secret["secretName"] == "own"

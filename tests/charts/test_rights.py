@@ -54,7 +54,9 @@ def test_every_rule_has_its_reason():
 
 def test_the_gate_has_the_rights_of_the_page_and_no_more(helm):
     assert granted(render(helm), "trailgate-webhook") == granted(BY_HAND, "trailgate-webhook")
-    pairs = {(resource, verb) for _, resource, _, verb in granted(render(helm), "trailgate-webhook")}
+    pairs = {
+        (resource, verb) for _, resource, _, verb in granted(render(helm), "trailgate-webhook")
+    }
     assert pairs == rights.pairs()
 
 
