@@ -97,14 +97,41 @@ def _spool_pair(use: str) -> _Pair:
 @click.argument("file", type=click.Path(path_type=Path))
 @output.output_option("table", "json")
 def show(file: Path, output: str) -> None:
-    """Name a public key: print the fingerprint that policies and records show."""
-    from trailgate.evidence import keys
+    """Name a public key: its kind, and the fingerprint that policies and records show.
 
+    Keys for evidence, and the spool's two: the gate's (Ed25519) and the recorder's
+    (X25519). The log's vkey is another kind of file, and names itself.
+    """
+    pem = files.read(file, _MAX_PEM)
     try:
-        key = keys.load_public_key(files.read(file, _MAX_PEM))
+        fields = _described(pem)
     except MalformedError as error:
         raise InputError(f"{file}: {error}") from error
-    _print({"fingerprint": key.fingerprint, "publicKey": str(file)}, output)
+    _print(fields | {"publicKey": str(file)}, output)
+
+
+def _described(pem: bytes) -> dict[str, object]:
+    """Name a key of either sort; raises ``MalformedError``."""
+    from trailgate.evidence import keys
+    from trailgate.ledger import spoolkeys
+
+    try:
+        key = keys.load_public_key(pem)
+    except MalformedError:
+        try:
+            sealing = spoolkeys.load_sealing_key(pem)
+        except MalformedError:
+            sealing = None
+        if sealing is None:
+            raise
+        told = {"fingerprint": str(spoolkeys.key_id(sealing)), "kind": "X25519"}
+        return {**told, "use": "the recorder's: what gates seal to it, only it can open"}
+    use = "signs evidence, or (a gate's) what it spools" if keys.is_ed25519(key) else None
+    return {
+        "fingerprint": key.fingerprint,
+        "kind": keys.kind(key),
+        "use": use or "signs evidence",
+    }
 
 
 def _print(fields: dict[str, object], form: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -22,7 +23,8 @@ from trailgate.model.evidence import (
 )
 from trailgate.model.image import ImageReference
 from trailgate.model.reason import RETRYABLE
-from trailgate.policy.compiled import DeployPolicy, Rule
+from trailgate.model.review import given
+from trailgate.policy.compiled import DeployPolicy, Rule, ThirdParty
 
 #: What a single image can be asked; the caller and the configuration are the gate's.
 CHECKS = tuple(check for check in Check if check not in (Check.CALLER, Check.CONFIGURATION))
@@ -56,6 +58,16 @@ class Verdict:
         if self.holds:
             return "holds"
         return "undetermined" if self.undetermined else "does not hold"
+
+    @property
+    def listing(self) -> ThirdParty | None:
+        """The entry by which the image is let in as third party: the one that lasts longest."""
+        (image,) = self.decision.images
+        if not image.third_party or image.image is None:
+            return None
+        entries = (self.policy.third_party or {}).get(image.image.name, ())
+        naming = [entry for entry in entries if image.image.digest in entry.digests]
+        return max(naming, key=lambda entry: entry.expiry, default=None)
 
     @property
     def counted(self) -> frozenset[Statement]:
@@ -102,6 +114,7 @@ def _policy(verdict: Verdict) -> dict[str, Any]:
         "digest": str(verdict.policy.reference.digest),
         "mode": verdict.policy.mode.value,
         "rule": None if verdict.rule is None else verdict.rule.name,
+        "thirdParty": _listing(verdict.listing),
         "verdict": verdict.word,
         "checks": {check.value: result.value for check, result in verdict.checks.items()},
         "findings": [
@@ -121,7 +134,7 @@ def _policy(verdict: Verdict) -> dict[str, Any]:
                 "predicateType": statement.predicate_type,
                 "format": statement.format.value,
                 "digest": str(statement.digest),
-                "says": _says(statement.predicate),
+                "says": gist(statement.predicate),
             }
             for statement in (evidence.statements if evidence else ())
         ],
@@ -137,11 +150,27 @@ def _policy(verdict: Verdict) -> dict[str, Any]:
     }
 
 
+def _listing(entry: ThirdParty | None) -> dict[str, str] | None:
+    if entry is None:
+        return None
+    return {"owner": entry.owner, "reason": entry.reason, "expiry": _time(entry.expiry)}
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _print_policy(verdict: Verdict) -> None:
     rule = "no rule for this image" if verdict.rule is None else f"rule {verdict.rule.name}"
+    if (listed := verdict.listing) is not None:
+        rule = "third party"
     click.echo(
         f"DeployPolicy {verdict.policy.name} ({verdict.policy.mode.value}, {rule}): {verdict.word}"
     )
+    if listed is not None:
+        told = visible(f"{listed.reason} ({listed.owner})")
+        click.echo(f"let in by digest, without evidence, until {_time(listed.expiry)}: {told}")
+        return
     findings = verdict.decision.findings
     rows = []
     for check, result in verdict.checks.items():
@@ -169,7 +198,7 @@ def _print_evidence(verdict: Verdict, evidence: Evidence) -> None:
             "signed by": names.get(statement.signer.fingerprint)
             or statement.signer.fingerprint[:_SHORT],
             "counts": "yes" if statement in verdict.counted else "no",
-            "says": "; ".join(_says(statement.predicate).values()),
+            "says": "; ".join(gist(statement.predicate).values()),
         }
         for statement in evidence.statements
     ]
@@ -203,7 +232,7 @@ def _reasons(findings: Sequence[Any]) -> str:
     return ", ".join(dict.fromkeys(finding.reason.value for finding in findings))
 
 
-def _says(predicate: Predicate) -> dict[str, str]:
+def gist(predicate: Predicate) -> dict[str, str]:
     """Put the gist of a statement into words."""
     match predicate:
         case Provenance():
@@ -219,7 +248,7 @@ def _says(predicate: Predicate) -> dict[str, str]:
                 "commit": predicate.commit or "no commit",
             }
         case ChangeRecord():
-            approvers = {a.person.id for change in predicate.changes for a in change.approvals}
+            approvers = {approval.person.id for approval in given(predicate)}
             return {
                 "basis": predicate.basis.value,
                 "commit": predicate.source.to,

@@ -117,6 +117,17 @@ def is_ed25519(key: PublicKey) -> bool:
     return isinstance(_load(key.der), ed25519.Ed25519PublicKey)
 
 
+def kind(key: PublicKey) -> str:
+    """Name a key's algorithm: ``P-256``, ``P-384``, ``Ed25519`` or ``RSA 3072``."""
+    match _load(key.der):
+        case rsa.RSAPublicKey() as found:
+            return f"RSA {found.key_size}"
+        case ec.EllipticCurvePublicKey() as found:
+            return f"P-{found.curve.key_size}"
+        case _:
+            return "Ed25519"
+
+
 def verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
     """Whether ``key`` made ``signature`` over ``message``; False for any other bytes.
 

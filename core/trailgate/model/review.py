@@ -202,6 +202,17 @@ def standing(
     )
 
 
+def given(record: ChangeRecord) -> tuple[Approval, ...]:
+    """Select the approvals that nobody took back in this record, whatever they are worth."""
+    refusals = withdrawn([record])
+    return tuple(
+        approval
+        for change in record.changes
+        for approval in change.approvals
+        if approval.state == "APPROVED" and not _is_refused(approval, change, refusals)
+    )
+
+
 def weigh(commit: str, record: ChangeRecord, refusals: Refusals) -> Weighed:
     """Weigh the approvals of one shipped commit, in the changes that brought it."""
     good: list[Approval] = []

@@ -4,6 +4,8 @@ import stat
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448
 
 from trailgate.cli.main import main
 from trailgate.evidence import keys
@@ -122,3 +124,44 @@ def test_the_two_ends_of_the_spool_are_not_interchangeable(tmp_path):
     run("generate", "--for", "gate", "--out", tmp_path / "gate")
     with pytest.raises(MalformedError, match="expected an X25519 key"):
         spoolkeys.load_unsealing_key((tmp_path / "gate.key").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("use", "kind", "words"), [("gate", "Ed25519", "sign"), ("recorder", "X25519", "seal")]
+)
+def test_a_public_key_of_the_spool_is_named(tmp_path, use, kind, words):
+    made = run("generate", "--for", use, "--out", tmp_path / use, "-o", "json")
+    done = run("show", tmp_path / f"{use}.pub", "-o", "json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["fingerprint"] == json.loads(made.stdout)["fingerprint"]
+    assert told["kind"] == kind
+    assert words in told["use"]
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        (ec.generate_private_key(ec.SECP256R1()), "P-256"),
+        (ec.generate_private_key(ec.SECP384R1()), "P-384"),
+        (rsa.generate_private_key(65537, 2048), "RSA 2048"),
+    ],
+)
+def test_the_kind_of_a_key_is_named(tmp_path, key, kind):
+    path = tmp_path / "k.pub"
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    path.write_bytes(key.public_key().public_bytes(encoding, form))
+    told = json.loads(run("show", path, "-o", "json").stdout)
+    assert told["kind"] == kind
+    assert told["use"] == "signs evidence"
+
+
+@pytest.mark.parametrize("name", ["recorder.key", "x448.pub"])
+def test_other_keys_are_not_named(tmp_path, name):
+    run("generate", "--for", "recorder", "--out", tmp_path / "recorder")
+    other = x448.X448PrivateKey.generate().public_key()
+    encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    (tmp_path / "x448.pub").write_bytes(other.public_bytes(encoding, form))
+    done = run("show", tmp_path / name)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert name in done.stderr
