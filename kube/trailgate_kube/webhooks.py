@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,7 @@ _SCALED = (
     ("apps", ("deployments", "statefulsets", "replicasets")),
     ("", ("replicationcontrollers",)),
 )
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _NAME_LABEL = "kubernetes.io/metadata.name"
 
 
@@ -152,6 +154,24 @@ def configuration(
             _entry(OWN, client, "Ignore", _own_rules(), scope={}),
         ],
     }
+
+
+def bundle_of(body: Mapping[str, Any]) -> bytes:
+    """Return the authorities (PEM) that all entries of a stored configuration trust."""
+    entries = [
+        _certificates((one.get("clientConfig") or {}).get("caBundle"))
+        for one in body.get("webhooks") or ()
+    ]
+    first, *others = entries or [()]
+    return b"".join(one for one in first if all(one in other for other in others))
+
+
+def _certificates(bundle: object) -> tuple[bytes, ...]:
+    try:
+        pem = base64.b64decode(str(bundle or ""), validate=True)
+    except ValueError:
+        return ()
+    return tuple(one.strip() + b"\n" for one in _PEM.findall(pem))
 
 
 def _entry(

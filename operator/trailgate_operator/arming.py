@@ -18,11 +18,17 @@ from typing import Protocol
 from trailgate.ledger.record import Context, ControlState
 from trailgate_kube import logs
 from trailgate_kube.api import Kube, Object
-from trailgate_kube.errors import AlreadyExistsError, ConflictError, NotFoundError
+from trailgate_kube.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    KubeError,
+    NotFoundError,
+    UnavailableError,
+)
 from trailgate_kube.mirror import Mirror
 from trailgate_kube.policies import Policies
 from trailgate_kube.resources import CLUSTER_ROLES, DISARMS, VALIDATING_WEBHOOKS
-from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION, FailClosed
+from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION, FailClosed, bundle_of
 from trailgate_operator.arming_plan import (
     Ask,
     Create,
@@ -76,6 +82,8 @@ class Parts:
     tell: Tell
     context: Context
     metrics: Metrics
+    republished: Callable[[], None] = lambda: None
+    """Called when the authorities of the stored configuration have changed."""
 
 
 def _now() -> datetime:
@@ -102,6 +110,9 @@ class Arming:
         self._somebody = False
         """Whether somebody else changed or deleted what is to be put back."""
         self._note: str | None = None
+        self._published: bytes | KubeError | None = UnavailableError(
+            "the webhook configuration has not been read yet", maybe_done=False
+        )
 
     def wake(self) -> None:
         """Something may have changed."""
@@ -114,6 +125,15 @@ class Arming:
     def note(self) -> str | None:
         """Say whether it is armed."""
         return self._note
+
+    def published(self) -> bytes | None:
+        """Return the authorities (PEM) that the stored configuration trusts in all its entries.
+
+        None where there is no configuration. Raises ``KubeError`` where that isn't known.
+        """
+        if isinstance(self._published, KubeError):
+            raise self._published
+        return self._published
 
     async def run(self, stop: asyncio.Event) -> None:
         """See ``Loop.run``."""
@@ -132,6 +152,13 @@ class Arming:
 
     async def look(self) -> float | None:
         """One pass; returns the seconds until a Disarm ends."""
+        try:
+            return await self._look()
+        except KubeError as error:
+            self._published = error
+            raise
+
+    async def _look(self) -> float | None:
         standing = await self._disarms.read()
         await self._parts.tell(self._disarms.news(standing))
         self._disarms.told(standing)
@@ -177,9 +204,18 @@ class Arming:
 
     async def _found(self) -> Found | None:
         try:
-            return Found(await self._kube.get(VALIDATING_WEBHOOKS, CONFIGURATION))
+            found = Found(await self._kube.get(VALIDATING_WEBHOOKS, CONFIGURATION))
         except NotFoundError:
+            self._publish(None)
             return None
+        self._publish(found)
+        return found
+
+    def _publish(self, found: Found | None) -> None:
+        before = self._published
+        self._published = None if found is None else bundle_of(found.body)
+        if self._published != before:
+            self._parts.republished()
 
     async def _owner(self) -> str | None:
         try:

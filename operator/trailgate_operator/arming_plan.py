@@ -17,7 +17,13 @@ from trailgate.model.digest import Digest
 from trailgate.policy.compiled import DeployPolicy
 from trailgate_kube.api import Object
 from trailgate_kube.disarms import Disarm
-from trailgate_kube.webhooks import ARMING_ROLE, Address, FailClosed, configuration
+from trailgate_kube.webhooks import (
+    ARMING_ROLE,
+    Address,
+    FailClosed,
+    bundle_of,
+    configuration,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,8 @@ class Observed:
     owner: str | None = None
     """The uid of the ClusterRole ``trailgate-arming``; None where there is none."""
     bundle: bytes | None = None
-    """The authorities of the gate's certificate, PEM; None where there are none yet."""
+    """The authorities of the gate's certificate, PEM. None: there are none yet, or those that
+    are published are to stay."""
     answer: str | None = None
     """What is wrong with the gate's answer; empty: nothing. None: it wasn't asked."""
     stored: Mapping[str, Any] = field(default_factory=dict)
@@ -130,11 +137,12 @@ def plan(observed: Observed, settings: Settings) -> Step:
     if observed.owner is None:
         # Being uninstalled, or never installed: nothing would take the configuration away.
         return Stay(f"there is no ClusterRole {ARMING_ROLE}")
-    if observed.bundle is None:
+    bundle = _bundle(observed)
+    if bundle is None:
         return Stay("there is no certificate authority yet")
-    wanted = _wanted(observed, observed.bundle, observed.owner, settings)
+    wanted = _wanted(observed, bundle, observed.owner, settings)
     if observed.found is None:
-        return _begin(observed, observed.bundle, wanted)
+        return _begin(observed, bundle, wanted)
     if _same(observed.found.body, wanted, observed):
         return Stay()
     return Replace(observed.found, wanted)
@@ -142,10 +150,17 @@ def plan(observed: Observed, settings: Settings) -> Step:
 
 def in_order(observed: Observed, settings: Settings) -> bool | None:
     """Whether the stored configuration is as it should be; None where that can't be said."""
-    if observed.found is None or observed.bundle is None or observed.owner is None:
+    bundle = _bundle(observed)
+    if observed.found is None or bundle is None or observed.owner is None:
         return None
-    wanted = _wanted(observed, observed.bundle, observed.owner, settings)
+    wanted = _wanted(observed, bundle, observed.owner, settings)
     return _same(observed.found.body, wanted, observed)
+
+
+def _bundle(observed: Observed) -> bytes | None:
+    if observed.bundle is not None or observed.found is None:
+        return observed.bundle
+    return bundle_of(observed.found.body) or None
 
 
 def _wanted(observed: Observed, bundle: bytes, owner: str, settings: Settings) -> Object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +11,10 @@ from trailgate_kube.api import Kube
 from trailgate_kube.policies import Policies
 from trailgate_operator.arming import Arming, Parts
 from trailgate_operator.arming_plan import Settings
-from trailgate_operator.configuration import Configuration
+from trailgate_operator.authority import service_names
+from trailgate_operator.certificates import Certificates, Published
+from trailgate_operator.configuration import OPERATOR, Configuration
+from trailgate_operator.keyring_secret import SecretBox
 from trailgate_operator.loops import Loop
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.policies import PolicyStatus
@@ -51,28 +54,59 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
     """Make them. Without ``--arm`` there are none."""
     if not configuration.arm:
         return ()
-    assert configuration.webhook_ca is not None
-    policies = Policies(given.kube, on_change=lambda: _wake(status, arming))
+    wakes: list[Callable[[], None]] = []
+
+    def published() -> bytes | None:
+        return arming.published()
+
+    certificates = _certificates(configuration, given, published, wakes)
+    policies = Policies(given.kube, on_change=lambda: _wake(wakes))
     status = PolicyStatus(given.kube, policies, given.metrics)
     arming = Arming(
         Parts(
             kube=given.kube,
             policies=policies,
-            authorities=FileAuthorities(configuration.webhook_ca),
+            authorities=certificates or _file(configuration),
             gate=SelfReview(given.kube, configuration.webhook, configuration.namespace),
             tell=given.tell,
             context=_by_operator(given.context),
             metrics=given.metrics,
+            republished=(lambda: None) if certificates is None else certificates.wake,
         ),
         Settings(configuration.webhook, configuration.namespace, configuration.exempt),
     )
-    given.health.notes["arming"] = arming.note
-    return (status, arming)
+    wakes += [status.wake, arming.wake]
+    given.health.notes["armed"] = arming.note
+    return (status, arming) if certificates is None else (certificates, status, arming)
 
 
-def _wake(*sleepers: PolicyStatus | Arming) -> None:
-    for one in sleepers:
-        one.wake()
+def _certificates(
+    configuration: Configuration,
+    given: Given,
+    published: Published,
+    wakes: Sequence[Callable[[], None]],
+) -> Certificates | None:
+    if configuration.certificates != OPERATOR:
+        return None
+    service = configuration.webhook
+    return Certificates(
+        SecretBox(given.kube, configuration.namespace),
+        service_names(service.name, service.namespace),
+        published,
+        given.metrics.certificates,
+        given.metrics.loops,
+        changed=lambda: _wake(wakes),
+    )
+
+
+def _file(configuration: Configuration) -> FileAuthorities:
+    assert configuration.webhook_ca is not None
+    return FileAuthorities(configuration.webhook_ca)
+
+
+def _wake(wakes: Sequence[Callable[[], None]]) -> None:
+    for wake in wakes:
+        wake()
 
 
 def _by_operator(context: Context) -> Context:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from trailgate.ledger.store import Entry
 from trailgate_kube.metrics import ProcessMetrics
+from trailgate_operator.certificates_metrics import CertificateMetrics
 
 
 class LoopMetrics:
@@ -45,6 +46,7 @@ class Metrics(ProcessMetrics):
     def __init__(self) -> None:
         super().__init__()
         self.loops = LoopMetrics(self.registry)
+        self.certificates = CertificateMetrics(self.registry)
         self._control(self.registry)
         self._spool(self.registry)
         self._ledger(self.registry)

@@ -4,6 +4,7 @@ import re
 
 import yaml
 
+from tests.operator import rights
 from tests.webhook.conftest import ROOT
 from trailgate_kube.resources import SYSTEM_NAMESPACE
 from trailgate_operator import probes
@@ -94,3 +95,19 @@ def test_the_rights_of_the_page_are_those_of_the_manifests():
         "admissions.trailgate.dev": (SYSTEM_NAMESPACE, ()),
         "namespaces": (None, ("kube-system",)),
     }
+
+
+def test_the_rights_of_arming_are_those_that_its_tests_live_on():
+    wanted = {
+        (f"{rule['resources'][0]}.{rule['apiGroups'][0]}".rstrip("."), frozenset(rule["verbs"]),
+         tuple(rule.get("resourceNames", ())))
+        for rule in (*rights.CLUSTER, *rights.ARMING, *rights.OURS)
+    }  # fmt: skip
+    text = section("operator.md", "More rights with `--arm`")
+    described = set()
+    for resource, verbs, where in zip(*(cells(text, column) for column in range(3)), strict=True):
+        only = re.search(r"`([a-z-]+)` alone", where)
+        names = (only[1],) if only else ()
+        described.add((resource.strip("`"), frozenset(verbs.split(", ")), names))
+    recorder = {one for one in wanted if one[0] in ("namespaces", "admissions.trailgate.dev")}
+    assert described == wanted - recorder

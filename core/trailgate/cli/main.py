@@ -23,7 +23,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "verify": ("trailgate.cli.verify", "Say what holds for an image under a policy."),
     "policy": ("trailgate.cli.policy", "Check and try policies."),
     "ledger": ("trailgate.cli.ledger", "Read and verify the trail."),
+    "disarm": ("trailgate_kube.cli.disarm", "Make the gate stand aside for a while."),
 }
+#: What only the extra ``trailgate[kube]`` brings; this package names it, and never imports it.
+_OF_THE_EXTRA = {"kubernetes", "prometheus_client", "trailgate_kube"}
 
 
 class LazyGroup(click.Group):
@@ -41,7 +44,16 @@ class LazyGroup(click.Group):
         """Import the noun's module."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
+        try:
+            module = importlib.import_module(COMMANDS[cmd_name][0])
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").partition(".")[0]
+            if missing not in _OF_THE_EXTRA:
+                raise
+            raise click.UsageError(
+                f"{cmd_name} needs {missing}, which is not installed; "
+                "run: pip install 'trailgate[kube]'"
+            ) from error
         command = module.command
         return command if isinstance(command, click.Command) else None
 

@@ -1,0 +1,1 @@
+"""Commands of ``trailgate`` that need the cluster; ``trailgate.cli`` loads them by name."""
