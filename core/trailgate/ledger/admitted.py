@@ -27,13 +27,9 @@ from trailgate.model.canonical import fingerprint
 from trailgate.model.decision import Check, CheckResult, Decision, Finding, ImageVerdict
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Absence
+from trailgate.model.workload import WORKLOADS
 
-_SCALED = {
-    "deployments": ("apps", "Deployment"),
-    "statefulsets": ("apps", "StatefulSet"),
-    "replicasets": ("apps", "ReplicaSet"),
-    "replicationcontrollers": ("", "ReplicationController"),
-}
+_SCALED = {one.plural: (one.kind.group, one.kind.kind) for one in WORKLOADS if one.scaled}
 _OF_THE_CHANGE = (Check.REVIEW, Check.DEPLOYMENT_APPROVAL, Check.TESTS)
 
 
