@@ -108,7 +108,7 @@ def print_table(
 
 
 def _policy(verdict: Verdict) -> dict[str, Any]:
-    evidence, counted = verdict.evidence, verdict.counted
+    evidence = verdict.evidence
     return {
         "policy": verdict.policy.name,
         "digest": str(verdict.policy.reference.digest),
@@ -127,16 +127,7 @@ def _policy(verdict: Verdict) -> dict[str, Any]:
             for finding in verdict.decision.findings
         ],
         "statements": [
-            {
-                "kind": statement.kind.value,
-                "counted": statement in counted,
-                "signer": statement.signer.fingerprint,
-                "predicateType": statement.predicate_type,
-                "format": statement.format.value,
-                "digest": str(statement.digest),
-                "says": gist(statement.predicate),
-            }
-            for statement in (evidence.statements if evidence else ())
+            _statement(one, verdict) for one in (evidence.statements if evidence else ())
         ],
         "rejected": [
             {
@@ -147,6 +138,18 @@ def _policy(verdict: Verdict) -> dict[str, Any]:
             }
             for rejected in (evidence.rejected if evidence else ())
         ],
+    }
+
+
+def _statement(statement: Statement, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "kind": statement.kind.value,
+        "counted": statement in verdict.counted,
+        "signer": statement.signer.fingerprint,
+        "predicateType": statement.predicate_type,
+        "format": statement.format.value,
+        "digest": str(statement.digest),
+        "says": gist(statement.predicate),
     }
 
 
