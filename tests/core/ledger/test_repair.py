@@ -1,6 +1,8 @@
 """`trailgate ledger repair`: what the writer goes by, made anew from the entries."""
 
+import json
 import sqlite3
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -15,10 +17,12 @@ from trailgate.ledger.repair import repair
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.store import Entry
+from trailgate.ledger.taken import fits, own_key
 from trailgate.ledger.verify import verify
 from trailgate.model.digest import Digest
 from trailgate.tlog.note import SigningKey
 
+EXAMPLES = Path(__file__).parents[3] / "docs" / "reference" / "examples"
 CHANGED = "UPDATE entry SET record = CAST(record || ' ' AS BLOB) WHERE idx = 2"
 
 
@@ -224,3 +228,17 @@ def test_while_the_recorder_runs_nothing_is_repaired(trail, key, tmp_path):
     ledger, secret = f"--ledger=sqlite:{trail}", f"--log-key={tmp_path / 'log.key'}"
     with SqliteStore(trail, key):
         assert "is being written by pid" in run("repair", ledger, secret, code=3).stderr
+
+
+def test_every_kind_of_record_is_understood():
+    """One that isn't would count as foreign: its key, and its place in the spool, as wrong."""
+    read = 0
+    for path in EXAMPLES.glob("*.json"):
+        record = json.loads(path.read_text())
+        if record.get("schema") == rec.SCHEMA and "recordedAt" in record:
+            spool = record["spool"]
+            key = spool and f"claim/{spool['boot']}/{spool['seq']}/{spool['index']}"
+            assert own_key(json.dumps(record).encode()) == key, path.name
+            assert not fits("claim/other/0/0", json.dumps(record).encode())
+            read += 1
+    assert read > 10
