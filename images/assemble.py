@@ -32,6 +32,14 @@ CERTIFICATE = Path("/run/secrets/pip-cert")
 #: 1980-01-01, the first moment that a zip file can name.
 _EPOCH = 315_532_800
 
+#: Generated code of the Kubernetes client that no process imports, more than all else together:
+#: without bytecode. Those that kopf imports are the exception.
+_UNUSED = (
+    r"/kubernetes/(aio/)?client/(api|models)/"
+    r"(?!(__init__|v1_object_meta|v1_owner_reference|v1_managed_fields_entry)\.py)"
+)
+
+#: The console scripts that an image keeps.
 SCRIPTS = {
     "webhook": re.compile(r"trailgate(-webhook.*)?"),
     "operator": re.compile(r"trailgate(-operator.*)?"),
@@ -57,6 +65,7 @@ def dependencies(component: str) -> None:
         left.unlink(missing_ok=True)
     shutil.rmtree(HOME / "include", ignore_errors=True)
     _install("--root", layer, "--require-hashes", "-r", REQUIREMENTS / f"{component}.txt")
+    _keep_scripts(_inside(layer, HOME), SCRIPTS[component])
     shutil.copytree(HOME, _inside(layer, HOME), symlinks=True, dirs_exist_ok=True)
     _settle(layer)
 
@@ -69,19 +78,19 @@ def application(component: str) -> None:
     _run(build, PYTHONPATH=str(tools))
     offline = ("--no-deps", "--no-index", "--find-links", made)
     _install("--root", layer, *offline, "trailgate")
-    _drop_scripts(_inside(layer, HOME), SCRIPTS[component])
+    _keep_scripts(_inside(layer, HOME), SCRIPTS[component])
     _settle(layer)
 
 
-def _drop_scripts(home: Path, kept: re.Pattern[str]) -> None:
-    """Remove the commands whose extras are not in this image, also from the wheel's record."""
-    dropped = {path.name for path in (home / "bin").iterdir() if not kept.fullmatch(path.name)}
-    for name in dropped:
-        (home / "bin" / name).unlink()
-    (record,) = home.glob("lib/python3*/site-packages/trailgate-*.dist-info/RECORD")
-    lines = record.read_text().splitlines(keepends=True)
-    gone = tuple(f"/bin/{name}" for name in dropped)
-    record.write_text("".join(line for line in lines if not line.split(",")[0].endswith(gone)))
+def _keep_scripts(home: Path, kept: re.Pattern[str]) -> None:
+    """Remove all other commands, of libraries and other components, also from the records."""
+    dropped = [path for path in (home / "bin").glob("*") if not kept.fullmatch(path.name)]
+    for path in dropped:
+        path.unlink()
+    gone = tuple(f"/bin/{path.name}" for path in dropped)
+    for record in home.glob("lib/python3*/site-packages/*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text("".join(line for line in lines if not line.split(",")[0].endswith(gone)))
 
 
 def _install(*arguments: str | Path) -> None:
@@ -140,7 +149,7 @@ def _settle(layer: Path) -> None:
     """
     root = _inside(layer, HOME)
     _run([PYTHON, "-m", "compileall", "-q", "-f", "-s", layer, "-p", "/",
-          "--invalidation-mode", "unchecked-hash", root])  # fmt: skip
+          "--invalidation-mode", "unchecked-hash", "-x", _UNUSED, root])  # fmt: skip
     for directory, _, names in os.walk(layer):
         for path in (Path(directory), *(Path(directory, name) for name in names)):
             if not path.is_symlink():

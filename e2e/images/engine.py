@@ -74,15 +74,27 @@ def choose(storage: Path, say: Say) -> Engine:
             say("docker is on PATH, but no daemon answers it")
         else:
             return Docker(Path(docker))
-    return Buildah(tools.require("buildah", "buildah", say), storage)
+    return Buildah.start(tools.require("buildah", "buildah", say), storage, say)
 
 
 @dataclass(frozen=True, slots=True)
 class Buildah:
-    """buildah, in a storage of its own that needs nothing of the kernel."""
+    """buildah, in a storage of its own."""
 
     program: Path
     storage: Path
+    driver: str
+
+    @classmethod
+    def start(cls, program: Path, storage: Path, say: Say) -> Buildah:
+        """Take overlay where it works; vfs needs nothing of the kernel, but copies a lot."""
+        fast = cls(program, storage, "overlay")
+        try:
+            tools.output(fast._words("info"), _ASK_SECONDS)
+        except ImageError:
+            say("no overlay file system here, so buildah copies each layer (vfs): this is slower")
+            return cls(program, storage.with_name("storage-vfs"), "vfs")
+        return fast
 
     def base(self, wanted: str | None, say: Say) -> str:
         """Pull what was asked for; without a wish, make a base of Debian's packages."""
@@ -102,7 +114,7 @@ class Buildah:
     def build(self, order: Order, say: Say) -> None:
         """Build without a cache, layer by layer, with all times set to the source's."""
         options = [
-            "build", "--format", "oci", "--isolation", "chroot", "--layers", "--no-cache",
+            "build", "--format", "oci", "--isolation", "chroot", "--no-cache",
             "--pull=never", "--timestamp", order.arguments["SOURCE_DATE_EPOCH"],
         ]  # fmt: skip
         words = [*options, *order.options(), str(order.context)]
@@ -113,7 +125,7 @@ class Buildah:
 
     def _words(self, *arguments: str) -> list[str]:
         storage = ["--root", str(self.storage / "root"), "--runroot", str(self.storage / "run")]
-        return [str(self.program), *storage, "--storage-driver", "vfs", *arguments]
+        return [str(self.program), *storage, "--storage-driver", self.driver, *arguments]
 
     def _run(self, what: str, arguments: Sequence[str], say: Say, seconds: float) -> None:
         _run(what, self._words(*arguments), say, seconds)
