@@ -13,13 +13,21 @@ from typing import Any
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-def archive(target: Path, name: str, program: Path, arguments: list[str]) -> Path:
-    """Write the image ``name`` (a full reference with a tag); same inputs, same bytes."""
+def archive(target: Path, name: str, program: Path, arguments: list[str], **labels: str) -> Path:
+    """Write the image ``name`` (a full reference with a tag); same inputs, same bytes.
+
+    Another label makes it another image, which matters to the kubelet: what it once
+    pulled with a login it gives to no pod without, by whatever name, loaded or not.
+    """
     layer = _tar({program.name: program.read_bytes()}, mode=0o755)
     config = {
         "architecture": _MACHINES.get(platform.machine(), platform.machine()),
         "os": "linux",
-        "config": {"Entrypoint": [f"/{program.name}", *arguments], "User": "65532:65532"},
+        "config": {
+            "Entrypoint": [f"/{program.name}", *arguments],
+            "User": "65532:65532",
+            "Labels": labels,
+        },
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
     }
     blobs = [layer, _bytes(config)]

@@ -104,14 +104,21 @@ def service(name):
 
 
 def run(cluster, namespace, name, **more):
-    """Roll a web server out behind a Service; returns its cluster IP."""
+    """Roll a web server out behind a Service that answers; returns its cluster IP."""
     apply(cluster, namespace, deployment(name, **more), service(name))
     rolled_out(cluster, namespace, name)
-    return one(cluster, namespace, f"service/{name}", "{.spec.clusterIP}")
+    address = one(cluster, namespace, f"service/{name}", "{.spec.clusterIP}")
+    ask = ("exec", f"deployment/{name}", "--", "/podling", "get", f"http://{address}/")
+    # Pods are ready a moment before kube-proxy knows of them.
+    until(lambda: cluster.kubectl("-n", namespace, *ask, check=False).returncode == 0)
+    return address
 
 
 def rolled_out(cluster, namespace, name):
-    cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", "--timeout=90s")
+    wait = ("rollout", "status", f"deployment/{name}", "--timeout=60s")
+    if cluster.kubectl("-n", namespace, *wait, check=False).returncode != 0:
+        told = cluster.kubectl("-n", namespace, "get", "deployments,pods,events", "-o", "wide")
+        pytest.fail(f"{name} was not rolled out:\n{told.stdout}")
 
 
 def one(cluster, namespace, what, path):
@@ -198,9 +205,11 @@ def kubernetes(cluster):
 
 class TestRegistry:
     @pytest.fixture
-    def pushed(self, loaded, archive):
-        """The image, in a repository of our own; returns its reference by digest."""
-        repository = f"test/{uuid.uuid4().hex[:10]}"
+    def pushed(self, loaded, tmp_path):
+        """An image and repository of our own; returns the reference by digest."""
+        program, name = ensure(["podling"])["podling"], uuid.uuid4().hex[:10]
+        made = image.archive(tmp_path / "i.tar", IMAGE, program, ["serve", ":8080"], test=name)
+        repository, archive = f"test/{name}", made
         digest = push(loaded, repository, archive)
         return f"{loaded.registry_address}/{repository}@{digest}"
 
@@ -394,12 +403,12 @@ class TestEnds:
     def test_it_ends_with_its_starter_even_if_that_is_killed(self, directory):
         before = machine()
         starter = subprocess.Popen(
-            [sys.executable, "-c",
+            [sys.executable, "-c", (
              "import os, pathlib, sys, time\n"
              "from e2e.cluster.local.cluster import up\n"
              "up(pathlib.Path(sys.argv[1]), watched=os.getpid(), temporary=True)\n"
              "print('up', flush=True)\n"
-             "time.sleep(600)", str(directory / "own")],
+             "time.sleep(600)"), str(directory / "own")],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         with starter.stdout as said:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -173,16 +174,22 @@ def down(directory: Path) -> bool:
     What a killed guard left behind (a directory, cgroups) goes too.
     Raises ``ClusterError`` where it does not end.
     """
-    told = None
+    told = ending = None
     deadline = time.monotonic() + _DOWN_SECONDS
     while (holder := guard.holder(directory)) is not None:
         if holder != 0 and told is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(holder, signal.SIGTERM)
             told = holder
+            with contextlib.suppress(ProcessLookupError):
+                ending = os.pidfd_open(holder)
+                signal.pidfd_send_signal(ending, signal.SIGTERM)
         if time.monotonic() > deadline:
             raise ClusterError(f"the cluster in {directory} did not end: process {holder}")
         time.sleep(0.05)
+    if told is not None and ending is not None:  # it let go of the directory, then ends
+        select.select([ending], [], [], _DOWN_SECONDS)
+        os.close(ending)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(told, os.WNOHANG)  # where it is our own child
     if told is None and directory.exists():
         with guard.claim(directory):
             guard.clear(directory)
