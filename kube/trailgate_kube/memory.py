@@ -137,7 +137,7 @@ class MemoryKube:
         stored = self._stored(resource, name, namespace)
         changed = copy.deepcopy(stored | dict(changes))
         changed = {field: value for field, value in changed.items() if value is not None}
-        if changed.get("spec") != stored.get("spec"):
+        if _means(changed) != _means(stored):
             changed["metadata"]["generation"] += 1
         if changed != stored:
             await self._store(EventType.MODIFIED, (resource.plural, namespace or "", name), changed)
@@ -169,7 +169,7 @@ class MemoryKube:
                 changed["metadata"].pop(field_, None)
                 if body["metadata"].get(field_):
                     changed["metadata"][field_] = copy.deepcopy(body["metadata"][field_])
-        if changed.get("spec") != stored.get("spec"):
+        if _means(changed) != _means(stored):
             changed["metadata"]["generation"] += 1
         if changed != stored:
             key = (resource.plural, namespace or "", name)
@@ -277,3 +277,8 @@ class MemoryKube:
         self._log.append(_Logged(self._version, key[0], key[1], event))
         async with self._changed:
             self._changed.notify_all()
+
+
+def _means(item: Object) -> tuple[Any, Any]:
+    """Return what of an object raises its generation: of a webhook configuration, its webhooks."""
+    return item.get("spec"), item.get("webhooks")

@@ -273,7 +273,10 @@ class Arming:
         state = ControlState.PUT_BACK if self._drifted(step) else ControlState.ADJUSTED
         found = step.found
         same = digest_of(step.body) == found.digest
-        taken = not same and (self._closed is None or observed.closed.narrower_than(self._closed))
+        if self._closed is None:  # what it was before isn't known: it may be narrower now
+            taken = not same and state is ControlState.ADJUSTED
+        else:
+            taken = not same and observed.closed.narrower_than(self._closed)
         if taken:
             coming = Seen(found.uid, found.generation + 1, digest_of(step.body))
             await self._parts.tell([self._words.is_now(coming, state, found.digest)])

@@ -110,7 +110,7 @@ def _images(pod: Object) -> Iterator[tuple[str, str, str]]:
         return
     for use in uses:
         field = _STATUSES.get(use.container_class, "")
-        yield use.container, use.image, _digest(ids.get((field, use.container), ""))
+        yield use.name, use.image, _digest(ids.get((field, use.name), ""))
 
 
 def _digest(image_id: str) -> str:
