@@ -162,6 +162,7 @@ class Certificates:
             trusted=trusted,
             active=active,
             joining=joining,
+            stray=no_joining is not None,
             leaf=leaf,
             published=published,
             carried=self._carry(trusted, published),
@@ -244,13 +245,13 @@ class Certificates:
             made = new_authority(self._clock(), self._lifetimes.authority)
             trusted = (made.certificate, *step.trusted)
             if not step.joining or state.active is None:
-                return stored.with_authority(trusted, made, None)
+                return stored.with_authority(trusted, made, None).annotated(rotating=None)
             secret = stored.with_authority(
                 (state.active.certificate, *_others(trusted, state.active.certificate)),
                 state.active,
                 made,
             )
-            return secret.annotated(rotating="asked") if step.begun else secret
+            return secret.annotated(rotating="asked" if step.begun else None)
         if isinstance(step, Promote):
             assert state.joining is not None
             chosen = state.joining
@@ -261,9 +262,8 @@ class Certificates:
             return stored.with_authority(step.trusted, state.active, state.joining)
         self._dropped.update(_others(state.trusted, state.active.certificate))
         secret = stored.with_authority([state.active.certificate], state.active, None)
-        if isinstance(step, Drop) and step.answered:
-            return secret.annotated(rotate=None, rotating=None)
-        return secret
+        secret = secret.annotated(rotating=None)
+        return secret.annotated(rotate=None) if isinstance(step, Drop) and step.answered else secret
 
     async def _put(self, secret: Secret) -> None:
         if secret.read is None:

@@ -92,6 +92,8 @@ class State:
     """Issues leaves; one of ``trusted``."""
     joining: Pair | None = None
     """Will issue them, once it is published long enough; one of ``trusted``."""
+    stray: bool = False
+    """There is a key of a joining authority that can't be used."""
     leaf: Pair | None = None
     """What the webhook serves, or will as soon as its kubelet brings it."""
     published: tuple[Certificate, ...] | Unknown | None = UNKNOWN
@@ -223,22 +225,36 @@ class _Planner:
 
     def _mend(self) -> Step | None:
         """Make good what is missing, by what is published."""
-        state, active, joining = self.state, self.state.active, self.state.joining
+        state, active = self.state, self.state.active
         lost = active is None or not valid(active.certificate, self.now)
         if isinstance(state.published, Unknown) and (lost or not state.covered()):
             return Wait("waits for the webhook configuration to be read: what it trusts is kept")
-        if lost and joining is not None and valid(joining.certificate, self.now):
-            return Promote("the active authority can't issue any more")
-        published = () if isinstance(state.published, Unknown) else state.published or ()
-        kept = [one for one in published if one not in state.dropped]
-        both = tuple(dict.fromkeys((*state.trusted, *kept)))
-        if active is None or lost:
-            return AddAuthority(both, joining=False, begun=False, why=self._lost())
+        if lost:
+            return self._succeed()
+        if state.stray:
+            return Trust(self._known(), "the next authority's key can't be used: it is put away")
         if not state.covered():
-            return Trust(both, "a leaf in use may be of an authority that is published")
+            return Trust(self._known(), "a leaf in use may be of an authority that is published")
         if not self._usable() and (state.fresh or self._carried(active)):
             return IssueLeaf(self._unusable())
         return None
+
+    def _succeed(self) -> Step:
+        """Find another active authority: the one there is can't issue any more."""
+        state = self.state
+        if state.joining is not None and valid(state.joining.certificate, self.now):
+            return Promote("the active authority can't issue any more")
+        why = "; ".join(state.damage) or "there is none"
+        if state.active is not None:
+            why = "the active one ended"
+        return AddAuthority(self._known(), joining=False, begun=False, why=why)
+
+    def _known(self) -> tuple[Certificate, ...]:
+        """Return everyone whose leaf may be in use."""
+        published = self.state.published
+        others = () if isinstance(published, Unknown) else published or ()
+        kept = [one for one in others if one not in self.state.dropped]
+        return tuple(dict.fromkeys((*self.state.trusted, *kept)))
 
     def _rotate(self) -> Step | None:
         """Let the next authority take over."""
@@ -315,11 +331,6 @@ class _Planner:
             return f"the leaf ended at {leaf.certificate.not_valid_after_utc:%Y-%m-%dT%H:%MZ}"
         return "the leaf is of no authority that is trusted"
 
-    def _lost(self) -> str:
-        if self.state.active is not None:
-            return "the active authority ended"
-        return "; ".join(self.state.damage) or "there is none"
-
     def _due(self) -> str | None:
         """Say why the leaf is to be renewed; None where it isn't."""
         state = self.state
@@ -337,7 +348,9 @@ class _Planner:
             return f"the leaf ends in {left}"
         return None
 
-    def _carried(self, authority: Pair) -> bool:
+    def _carried(self, authority: Pair | None) -> bool:
+        if authority is None:
+            return False
         since = self.state.carried.get(authority.certificate)
         return since is not None and since >= self.lifetimes.overlap
 

@@ -156,10 +156,10 @@ class World:
             ]
         return any(valid(one, self.now) for one in self.checked[key])
 
-    async def settle(self, seconds=20.0, most=1000):
+    async def settle(self, seconds=60.0):
         """Let everybody work, without a hitch, for more than any of the waits."""
         waits = self.lifetimes.overlap + self.lifetimes.grace + timedelta(minutes=10)
-        for _ in range(min(most, round(2 * waits.total_seconds() / seconds))):
+        for _ in range(round(2 * waits.total_seconds() / seconds)):
             await self.look()
             self.arm()
             self.pass_time(seconds)

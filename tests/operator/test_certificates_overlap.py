@@ -6,6 +6,7 @@ kubelets that lag, an arming that doesn't come: in any order.
 
 import asyncio
 import contextlib
+from datetime import timedelta
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -13,10 +14,12 @@ from hypothesis import strategies as st
 from tests.operator.certificates_world import API_LAG, World
 from tests.operator.test_prepare import Killed, Killing
 from trailgate_kube.errors import ConflictError, UnavailableError
+from trailgate_operator.certificates_plan import Lifetimes
 from trailgate_operator.certificates_state import AUTHORITY, ROTATE, SERVING
 
 DAY = 86_400.0
 GARBAGE = b"garbage"
+LIFETIMES = Lifetimes(overlap=timedelta(minutes=5), grace=timedelta(minutes=15))
 
 
 async def time(world, seconds):
@@ -97,11 +100,11 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=60, phases=[Phase.generate])
+@settings(max_examples=25, phases=[Phase.generate])
 @given(st.booleans(), st.lists(steps, min_size=8, max_size=40))
 def test_the_leaf_that_is_served_verifies_under_the_bundle_that_is_trusted(installed, events):
     async def live():
-        world = World()
+        world = World(lifetimes=LIFETIMES)
         if installed:
             for _ in range(3):
                 await world.look()
