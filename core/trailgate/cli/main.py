@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
@@ -13,6 +12,7 @@ import click
 
 from trailgate import __version__
 from trailgate.cli.errors import ExitCode, exit_code
+from trailgate.cli.lazy import load
 from trailgate.model.errors import TrailgateError
 
 #: Noun, module (which exposes a click command named ``command``), and its line in the help.
@@ -25,8 +25,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ledger": ("trailgate.cli.ledger", "Read and verify the trail."),
     "disarm": ("trailgate_kube.cli.disarm", "Make the gate stand aside for a while."),
 }
-#: What only the extra ``trailgate[kube]`` brings; this package names it, and never imports it.
-_OF_THE_EXTRA = {"kubernetes", "prometheus_client", "trailgate_kube"}
 
 
 class LazyGroup(click.Group):
@@ -44,18 +42,7 @@ class LazyGroup(click.Group):
         """Import the noun's module."""
         if cmd_name not in COMMANDS:
             return None
-        try:
-            module = importlib.import_module(COMMANDS[cmd_name][0])
-        except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing not in _OF_THE_EXTRA:
-                raise
-            raise click.UsageError(
-                f"{cmd_name} needs {missing}, which is not installed; "
-                "run: pip install 'trailgate[kube]'"
-            ) from error
-        command = module.command
-        return command if isinstance(command, click.Command) else None
+        return load(COMMANDS[cmd_name][0], cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,15 @@ import click
 
 from trailgate.cli import files
 from trailgate.cli.errors import ExitCode
+from trailgate.cli.lazy import load
 from trailgate.cli.output import emit_json, emit_table, note, output_option, visible
 from trailgate.model.errors import MalformedError
 
 _MAX_FILE = 1024 * 1024
+#: By name: the module, which exposes a click command named ``command``, and its line in the help.
+_OF_CLUSTER: Mapping[str, tuple[str, str]] = {
+    "impact": ("trailgate_kube.cli.impact", "Say what policies would say of each running image."),
+}
 _COLUMNS = ("policy", "mode", "namespaces", "rules", "digest")
 
 
@@ -28,7 +34,27 @@ class _Findings:
     hints: list[dict[str, str]] = field(default_factory=list)
 
 
-@click.group("policy")
+class _WithCluster(click.Group):
+    """A group with commands of another package, which an extra brings: loaded when used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name them without loading them."""
+        return [*super().list_commands(ctx), *_OF_CLUSTER]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one; ``click.UsageError`` where the extra isn't installed."""
+        if cmd_name not in _OF_CLUSTER:
+            return super().get_command(ctx, cmd_name)
+        return load(_OF_CLUSTER[cmd_name][0], f"policy {cmd_name}")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without loading the cluster's."""
+        own = [(name, one.get_short_help_str(70)) for name, one in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*own, *((name, text) for name, (_, text) in _OF_CLUSTER.items())])
+
+
+@click.group("policy", cls=_WithCluster)
 def command() -> None:
     """Check and try policies."""
 

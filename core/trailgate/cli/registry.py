@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,11 @@ from trailgate.oci.guard import Guard
 
 def image_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument IMAGE and the options that say how its registry is reached."""
+    return click.argument("image", type=ImageType())(registry_options(function))
+
+
+def registry_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how registries are reached."""
     for decorate in (
         click.option(
             "--allow-insecure-registry",
@@ -37,7 +42,6 @@ def image_argument(function: Callable[..., Any]) -> Callable[..., Any]:
             show_envvar=True,
             help="Let this host have a loopback or private address (HTTPS).",
         ),
-        click.argument("image", type=ImageType()),
     ):
         function = decorate(function)
     return function
@@ -63,9 +67,18 @@ async def open_registry(
     image: ImageReference, insecure: Sequence[str] = (), private: Sequence[str] = ()
 ) -> AsyncIterator[RegistryClient]:
     """Open a client that contacts this image's registry and no other."""
+    async with open_registries((image.registry,), insecure, private) as client:
+        yield client
+
+
+@asynccontextmanager
+async def open_registries(
+    named: Collection[str], insecure: Sequence[str] = (), private: Sequence[str] = ()
+) -> AsyncIterator[RegistryClient]:
+    """Open a client that contacts these registries and no others."""
     home = Path(os.environ.get("HOME") or "/")
     guard = Guard(
-        named=lambda: (image.registry,),
+        named=lambda: named,
         insecure=frozenset(host.lower() for host in insecure),
         private=frozenset(host.lower() for host in private),
     )

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from trailgate.cli import lazy
 from trailgate.cli import main as module
 from trailgate.cli.errors import ExitCode, InputError, exit_code
 from trailgate.cli.main import main
@@ -32,7 +33,7 @@ def failing(monkeypatch):
         class Fake:
             command = click.Command("sign", callback=action)
 
-        monkeypatch.setattr(module.importlib, "import_module", lambda _: Fake)
+        monkeypatch.setattr(lazy.importlib, "import_module", lambda _: Fake)
 
     return install
 
@@ -127,11 +128,11 @@ def test_interruption_is_no_verdict(failing):
 
 def test_a_reader_that_leaves_is_no_verdict():
     script = (
-        "import click, sys; from trailgate.cli import main as m\n"
+        "import click, sys; from trailgate.cli import lazy, main as m\n"
         "def action():\n"
         "    for _ in range(200000): click.echo('x' * 80)\n"
         "class Fake: command = click.Command('sign', callback=action)\n"
-        "m.importlib.import_module = lambda _: Fake\n"
+        "lazy.importlib.import_module = lambda _: Fake\n"
         "m.main(['sign'])"
     )
     process = subprocess.Popen(
