@@ -1,15 +1,37 @@
 """The chart installed on a real API server by a real Helm, and people to try things with."""
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import yaml
 
+from e2e.controlplane.cluster import ApiError
 from e2e.controlplane.helm import CHART, MAJORS, Helm
 from tests.charts.rendering import GIVEN, NAMESPACE, merged
 
 RELEASE = "trailgate"
 PATIENCE = 30.0
+INSIDE = f"namespaces/{NAMESPACE}"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+FLOW = "/apis/flowcontrol.apiserver.k8s.io/v1"
+PATHS = (
+    f"/api/v1/{INSIDE}/persistentvolumeclaims",
+    f"/api/v1/{INSIDE}/serviceaccounts",
+    f"/api/v1/{INSIDE}/services",
+    f"/apis/apps/v1/{INSIDE}/deployments",
+    f"/apis/networking.k8s.io/v1/{INSIDE}/networkpolicies",
+    f"/apis/policy/v1/{INSIDE}/poddisruptionbudgets",
+    f"{RBAC}/{INSIDE}/rolebindings",
+    f"{RBAC}/{INSIDE}/roles",
+    f"{RBAC}/clusterrolebindings",
+    f"{RBAC}/clusterroles",
+    f"{ADMISSION}/validatingadmissionpolicies",
+    f"{ADMISSION}/validatingadmissionpolicybindings",
+    f"{FLOW}/flowschemas",
+    f"{FLOW}/prioritylevelconfigurations",
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+)
 
 
 def eventually(check, seconds=PATIENCE):
@@ -51,26 +73,21 @@ class Installation:
         """Without hooks: no pod ever runs here."""
         return self.helm(name, "uninstall", RELEASE, "--no-hooks")
 
-    def get(self, *arguments):
-        text = self.plane.kubectl(self.plane.admin, "get", *arguments, "-o", "yaml").stdout
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    def list(self, path):
+        """What is there of ours; a list names no kind, so the path's last part tells it."""
+        answer = self.plane.api("GET", f"{path}?labelSelector=app.kubernetes.io%2Fname%3Dtrailgate")
+        kind = answer["kind"].removesuffix("List")
+        return [{"kind": kind, **one} for one in answer["items"]]
 
     def objects(self):
         """What is there of the release, by kind and name."""
-        inside = "deploy,svc,pdb,netpol,sa,role,rolebinding,pvc"
-        everywhere = (
-            "clusterrole,clusterrolebinding,crd,flowschema,prioritylevelconfiguration,"
-            "validatingadmissionpolicy,validatingadmissionpolicybinding"
-        )
-        label = "-lapp.kubernetes.io/name=trailgate"
-        found = [*self.get(inside, label, "-n", NAMESPACE)["items"], *self.get(everywhere, label)["items"]]  # fmt: skip
-        return {(one["kind"], one["metadata"]["name"]): one for one in found}
+        return {(o["kind"], o["metadata"]["name"]): o for path in PATHS for o in self.list(path)}
 
     def settled(self):
         """``objects`` once the controllers have said in the status what they had to say."""
 
         def policies_are_checked():
-            policies = self.get("validatingadmissionpolicy")["items"]
+            policies = self.list(f"{ADMISSION}/validatingadmissionpolicies")
             return all("observedGeneration" in (one.get("status") or {}) for one in policies)
 
         eventually(policies_are_checked)
@@ -86,16 +103,19 @@ class Installation:
         return before
 
     def sweep(self):
-        """Remove everything, and what a release leaves on purpose."""
+        """Remove what a release leaves on purpose, but the kinds: the next one takes them over."""
         self.helm("helm3", "uninstall", RELEASE, "--no-hooks", check=False)
-        admin = self.plane.admin
-        for kind in ("crd", "validatingadmissionpolicybinding", "validatingadmissionpolicy"):
-            self.plane.kubectl(admin, "delete", kind, "-lapp.kubernetes.io/name=trailgate", "--ignore-not-found")  # fmt: skip
-        self.plane.kubectl(admin, "delete", "pvc", "--all", "-n", NAMESPACE, "--wait=false")
-        for claim in self.get("pvc", "-n", NAMESPACE)["items"]:
-            self.plane.kubectl(
-                admin, "patch", "pvc", claim["metadata"]["name"], "-n", NAMESPACE, "--type=merge",
-                "-p", '{"metadata":{"finalizers":null}}', check=False,
+        for claim in self.list(f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims"):
+            self.drop_claim(claim["metadata"]["name"])
+
+    def drop_claim(self, name):
+        """Delete one; that no pod uses it any more, without a node nobody would say."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/persistentvolumeclaims/{name}"
+        self.plane.api("DELETE", path)
+        with suppress(ApiError):  # gone already
+            self.plane.api(
+                "PATCH", path, {"metadata": {"finalizers": None}},
+                content_type="application/merge-patch+json",
             )  # fmt: skip
 
 

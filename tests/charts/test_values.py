@@ -7,9 +7,9 @@ import sys
 
 import jsonschema
 import pytest
-import trailgate
 import yaml
 
+import trailgate
 from e2e.controlplane.helm import CHART
 from tests.charts.rendering import EVERYTHING, GIVEN, MONITORING, merged
 
