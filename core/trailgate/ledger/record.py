@@ -116,6 +116,7 @@ __all__ = [
     "persisted",
     "refused",
     "running",
+    "stamp",
     "state_id",
 ]
 
