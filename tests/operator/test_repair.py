@@ -116,3 +116,14 @@ async def test_after_the_next_batch_the_chain_is_held_again(scene):
     await scene.stage.write(other.batch())
     await scene.stage.recorder.drain()
     assert scene.stage.gaps() == [("chain-forked", 4, 4)]
+
+
+async def test_a_poisoned_digest_costs_one_batch_that_stays_and_is_told(scene):
+    """What the page says of it: the number is right, so the entries have nothing against it."""
+    scene.poison("UPDATE position SET value = ?", Last(2, Digest.of(b"poison")).to_bytes())
+    scene.start()
+    await scene.record(3, 4)
+    await scene.stage.recorder.drain()
+    assert [one["spool"]["seq"] for one in scene.stage.records if one["spool"]] == [0, 1, 2, 4]
+    assert ("chain-forked", 3, 3) in scene.stage.gaps()
+    assert await scene.stage.spooled() == [scene.batches[3].name]
