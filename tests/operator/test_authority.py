@@ -1,10 +1,14 @@
 """Certificates that strict verifiers take: Python's, OpenSSL's, and Go's in a real API server."""
 
 import asyncio
+import base64
 import ssl
+import subprocess
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aiohttp import web
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import (
@@ -14,6 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
+from trailgate_kube.client import KubeClient
+from trailgate_kube.errors import KubeError
+from trailgate_kube.resources import VALIDATING_WEBHOOKS, Resource
 from trailgate_operator.authority import (
     BACKDATE,
     Pair,
@@ -98,8 +105,6 @@ async def test_an_address_will_do_as_a_name(tmp_path):
 
 
 def test_openssl_takes_it(tmp_path):
-    import subprocess
-
     one = authority()
     (tmp_path / "ca.crt").write_bytes(one.certificate_pem)
     (tmp_path / "tls.crt").write_bytes(leaf(one).certificate_pem)
@@ -183,3 +188,86 @@ def test_what_is_no_pair_is_refused():
             Pair.read(certificate, key)
     with pytest.raises(PairError):
         read_key(b"")
+
+
+# Go: the API server itself
+
+
+@asynccontextmanager
+async def gate(tmp_path, pair):
+    """Serve an answer that says no, with a text of its own, at https://localhost:PORT."""
+    (tmp_path / "tls.crt").write_bytes(pair.certificate_pem)
+    (tmp_path / "tls.key").write_bytes(pair.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+
+    async def answer(request):
+        uid = (await request.json())["request"]["uid"]
+        response = {"uid": uid, "allowed": False, "status": {"message": "it was asked"}}
+        kind = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+        return web.json_response(kind | {"response": response})
+
+    application = web.Application()
+    application.add_routes([web.post("/validate", answer)])
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def configuration(namespace, port, bundle):
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"]}
+    return {
+        "apiVersion": VALIDATING_WEBHOOKS.api_version,
+        "kind": VALIDATING_WEBHOOKS.kind,
+        "metadata": {"name": namespace},
+        "webhooks": [
+            {
+                "name": "certificates.trailgate.dev",
+                "clientConfig": {
+                    "url": f"https://localhost:{port}/validate",
+                    "caBundle": base64.b64encode(bundle).decode(),
+                },
+                "rules": [rule | {"resources": ["configmaps"]}],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+
+
+BUNDLES = {
+    "the issuer": (lambda old, new: [new], "it was asked"),
+    "both, the issuer last": (lambda old, new: [old, new], "it was asked"),
+    "another": (lambda old, new: [old], "x509: certificate signed by unknown authority"),
+}
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+async def test_the_api_server_takes_it_by_a_bundle_with(name, control_plane, namespace, tmp_path):
+    old, new = authority(), authority()
+    chosen, expected = BUNDLES[name]
+    bundle = bundle_pem([one.certificate for one in chosen(old, new)])
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "a-"}}
+    maps = Resource("", "v1", "configmaps", "ConfigMap")
+    async with (
+        gate(tmp_path, leaf(new, "localhost")) as port,
+        await KubeClient.open(control_plane.admin.kubeconfig) as client,
+    ):
+        await client.create(VALIDATING_WEBHOOKS, configuration(namespace, port, bundle))
+        try:
+            answer = ""
+            while not answer:  # until the API server knows of its webhook
+                try:
+                    await client.create(maps, body, namespace)
+                except KubeError as error:
+                    answer = str(error)
+        finally:
+            await client.delete(VALIDATING_WEBHOOKS, namespace)
+    assert expected in answer
