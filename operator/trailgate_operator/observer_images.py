@@ -55,7 +55,9 @@ def compare(admitted: Sequence[AdmittedImage], pods: Iterable[Sequence[ImageUse]
         for use in uses:
             image = next((one for one in admitted if use.name in one.names), None)
             if image is None:
-                strange |= {_digest(use)} - {None} - known if other else set()
+                digest = _digest(use)
+                if other and digest is not None and digest not in known:
+                    strange.add(digest)
                 continue
             digest, match = _match(image, use)
             digests, matches = found[image.reference]

@@ -110,6 +110,7 @@ class Join:
                 continue
             said += self._states.settle(track, moment, began=self._began)
             said += self._states.answer(track, moment)
+            track.forget()
             said += self._gone(track, moment)
         said += self._baseline(moment)
         self._open = {uid for uid in self._open if not self._idle(uid)}

@@ -133,11 +133,11 @@ class Track:
                 self.marked.append(now)
             state.seen = seen
         self.gone = None
-        self._forget()
         return self.states[seen.generation]
 
-    def _forget(self) -> None:
-        newest = max(self.states)
+    def forget(self) -> None:
+        """Let go of older states of which everything was said."""
+        newest = max(self.states, default=0)
         for generation in [g for g in self.states if g < newest]:
             if self.states[generation].verdict is not Verdict.OPEN:
                 del self.states[generation]

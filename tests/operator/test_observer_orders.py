@@ -113,7 +113,7 @@ def endless(values, last):
         yield last
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     histories(),
     st.randoms(use_true_random=False),
@@ -128,7 +128,7 @@ def test_any_order_says_the_same(history, random, order, looks):
     assert run(shuffled, sights, endless(order, False), endless(looks, True)) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(histories())
 def test_every_step_is_accounted_for(history):
     """Each admission is answered, each release that nobody admitted is told, each end once."""
