@@ -274,11 +274,30 @@ def test_the_operator_writes_the_status_and_nothing_else(stage, make):
 def test_the_uninstall_hook_may_disarm_and_not_write_policies(stage):
     hook = stage.plane.service_account(NAMESPACE, "trailgate-uninstall")
     stage.plane.bind(hook, "careless")
+    stage.plane.bind(hook, "almighty", NAMESPACE)
+    mine, other = "trailgate-uninstall", named()
+    stage.call(hook, "POST", DISARMS.path(None), disarm(mine))
+    stage.call(hook, "DELETE", DISARMS.path(None, mine))
+    stage.refused("trailgate-policies", hook, "POST", DISARMS.path(None), disarm(other))
+    stage.refused("trailgate-policies", hook, "POST", DEPLOY_POLICIES.path(None), policy(mine))
+    stage.call(stage.admin, "POST", DISARMS.path(None), disarm(other))
+    stage.refused("trailgate-policies", hook, "DELETE", DISARMS.path(None, other))
+    stage.call(stage.admin, "DELETE", DISARMS.path(None, other))
+
+
+def test_the_uninstall_hook_stops_our_pods_and_changes_nothing_else_of_them(stage):
+    hook = stage.plane.service_account(NAMESPACE, "trailgate-uninstall")
+    stage.plane.bind(hook, "almighty", NAMESPACE)
+    stage.plane.bind(hook, "almighty", KUBE)
+    deployments, merge = WORKLOADS[2], "application/merge-patch+json"
+    path, none = deployments.path(NAMESPACE, "trailgate-webhook"), {"spec": {"replicas": 0}}
+    stage.call(hook, "PATCH", f"{path}/scale{DRY}", none, content_type=merge)
+    stage.refused("trailgate-system", hook, "PATCH", f"{path}{DRY}", none, content_type=merge)
     name = named()
-    stage.call(hook, "POST", DISARMS.path(None), disarm(name))
-    stage.refused("trailgate-policies", hook, "POST", DEPLOY_POLICIES.path(None), policy(name))
-    stage.refused("trailgate-policies", hook, "DELETE", DISARMS.path(None, name))
-    stage.call(stage.admin, "DELETE", DISARMS.path(None, name))
+    stage.create(deployments, name, KUBE)
+    path = deployments.path(KUBE, name)
+    stage.refused("trailgate-system", hook, "PATCH", f"{path}/scale", none, content_type=merge)
+    stage.call(stage.admin, "DELETE", path)
 
 
 # Workloads where the gate is never asked.

@@ -57,7 +57,7 @@ MISSPELT = [
     ("flowControl.shares", 0),
     ("metrics.serviceMonitor.interval", "often"),
     ("metrics.prometheusRule.runbookBase", "docs"),
-    ("uninstall.timeoutSeconds", 5),
+    ("uninstall.drainSeconds", -1),
 ]
 
 #: What templates/validate.yaml refuses, and a word of its reason.
