@@ -180,3 +180,21 @@ async def test_kinds_are_discovered(world):
     assert await world.kube.discover(Kind("apps", "Deployment")) in WORKLOADS
     assert await world.kube.discover(Kind("nowhere.example", "Nothing")) is None
     assert await world.kube.discover(Kind(THINGS.group, "Nothing")) is None
+
+
+async def test_one_object_can_be_listed_and_watched_by_its_name(world):
+    for name in ("a", "b"):
+        await world.create(name)
+    page = await world.kube.page(THINGS, world.namespace, name="b")
+    assert [item["metadata"]["name"] for item in page.items] == ["b"]
+    assert (await world.kube.page(THINGS, world.namespace, name="c")).items == ()
+    events = world.kube.watch(
+        THINGS, world.namespace, resource_version=page.resource_version, seconds=20, name="b"
+    )
+    await world.kube.delete(THINGS, "a", world.namespace)
+    await world.kube.delete(THINGS, "b", world.namespace)
+    async with aclosing(events):
+        async for event in events:
+            if event.type is not EventType.BOOKMARK:
+                assert (event.type, event.object["metadata"]["name"]) == (EventType.DELETED, "b")
+                break

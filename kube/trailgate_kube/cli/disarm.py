@@ -87,8 +87,8 @@ def _body(length: str | None, reason: str | None, ticket: str | None) -> Object:
     if problem is not None:
         raise click.UsageError(f"--for: got {length!r}, expected {problem}")
     lasting = syntax.seconds(length)
-    if not timedelta(0) < lasting <= LONGEST:
-        raise click.UsageError(f"--for: got {length}, expected more than 0 and at most 24h")
+    if lasting > LONGEST:
+        raise click.UsageError(f"--for: got {length}, expected at most 24h")
     for option, text, most in (("--reason", reason, MAX_REASON), ("--ticket", ticket, MAX_TICKET)):
         if text is not None and len(text) > most:
             raise click.UsageError(f"{option}: got {len(text)} characters, expected at most {most}")
