@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import ssl
 from collections.abc import Collection, Mapping
@@ -178,9 +179,11 @@ class Transport:
     ) -> Answer:
         """Send one request and read one answer, converting every failure."""
         host = url.raw_authority
+        # As a stream: aiohttp warns of bytes that are large enough to hold up the loop.
+        data = None if body is None else io.BytesIO(body)
         try:
             async with self._opened().request(
-                method, url, headers=headers, data=body, allow_redirects=False
+                method, url, headers=headers, data=data, allow_redirects=False
             ) as response:
                 content = await _read(response, method, limit)
                 return Answer(url, response.status, response.headers, content)
