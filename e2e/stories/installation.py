@@ -15,6 +15,7 @@ import yaml
 
 from e2e.cluster.provider import Cluster
 from e2e.stories import volumes
+from e2e.stories.errors import StoryError
 
 NAMESPACE = "trailgate-system"
 RELEASE = "trailgate"
@@ -22,10 +23,6 @@ CONFIGURATION = "validatingwebhookconfiguration/trailgate"
 CHART = Path(__file__).parents[2] / "charts" / "trailgate"
 _LEDGER = "sqlite:/var/lib/trailgate/ledger.db"
 _ORIGIN = "stories.shop.example/trail"
-
-
-class StoryError(Exception):
-    """Something that the stories stand on did not come about."""
 
 
 def wait_for(what: str, probe: Callable[[], Any], seconds: float) -> Any:
@@ -112,14 +109,12 @@ class Installation:
 
     def state(self) -> str:
         """Say how our pods are: for a failure's text."""
-        parts = []
-        for command in (
+        commands = (
             ("get", "pods,pvc,events", "-n", NAMESPACE, "-o", "wide"),
             ("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=trailgate", "--tail=20",
              "--all-containers", "--prefix"),
-        ):  # fmt: skip
-            parts.append(self.cluster.kubectl(*command, check=False).stdout)
-        return "\n".join(parts)
+        )  # fmt: skip
+        return "\n".join(self.cluster.kubectl(*one, check=False).stdout for one in commands)
 
     def is_armed(self) -> bool:
         """Whether the API server has our configuration."""
