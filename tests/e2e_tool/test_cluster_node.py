@@ -22,7 +22,7 @@ import pytest
 
 from e2e.cluster import image, provider
 from e2e.cluster.errors import ClusterError, KubectlError
-from e2e.cluster.local import guard
+from e2e.cluster.local import cgroups, guard, slots
 from e2e.cluster.local.cluster import LocalCluster, down, up
 from e2e.cluster.local.state import State
 from e2e.controlplane.binaries import ensure
@@ -337,7 +337,7 @@ def answers(address):
 
 
 def traces(directory):
-    """What a cluster in ``directory`` leaves in the machine while it is up."""
+    """What a cluster in ``directory`` has in the machine while it is up: processes, mounts."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -349,24 +349,44 @@ def traces(directory):
     return found
 
 
-def machine():
-    """What of this machine no cluster may change."""
+def named_after(slot):
+    """What is called after a slot, or has its addresses: link, routes, cgroups, nftables rules."""
 
     def told(*command):
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
 
-    settings = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops",
-                "net/ipv4/ip_forward", "net/netfilter/nf_conntrack_max")  # fmt: skip
+    ours = slot.range.removesuffix("0.0/16")
     return {
-        "links": {line.split()[0] for line in told("ip", "-brief", "link").splitlines()},
-        "routes": told("ip", "-4", "route", "show", "table", "all"),
-        "nft": told("nft", "list", "ruleset"),
-        "cgroups": {str(p) for p in Path("/sys/fs/cgroup").glob("**/trailgate-e2e-*")},
-        "mounts": Path("/proc/self/mountinfo").read_text(),
-        "namespaces": {p.name for p in Path("/run/netns").glob("*")},
-        "settings": {s: p.read_text() for s in settings if (p := Path("/proc/sys") / s).exists()},
-        "directories": [Path(p).exists() for p in ("/var/lib/cni", "/var/lib/kubelet")],
+        "links": [x for x in told("ip", "-brief", "link") if slot.link in x],
+        "routes": [x for x in told("ip", "-4", "route", "show", "table", "all") if ours in x],
+        "nft": [x for x in told("nft", "list", "ruleset") if ours in x or "kube" in x],
+        "cgroups": cgroups.left(slot.cgroup),
     }
+
+
+NOTHING = {"links": [], "routes": [], "nft": [], "cgroups": []}
+
+
+def free(slot):
+    """Whether nothing is left of a slot's cluster (or another run has it by now)."""
+    for idle, lock in slots.idle():
+        with lock:
+            if idle == slot:
+                return named_after(slot) == NOTHING
+    return True
+
+
+def machine():
+    """What of this machine no cluster may change, ever."""
+    names = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "kernel/hostname",
+             "net/ipv4/ip_forward", "net/netfilter/nf_conntrack_max")  # fmt: skip
+    settings = [Path("/proc/sys") / name for name in names]
+    places = ("/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/run/containerd")
+    return (
+        {path: path.read_text() for path in settings if path.exists()},
+        {place: Path(place).exists() for place in places},
+    )
 
 
 class TestEnds:
@@ -375,66 +395,70 @@ class TestEnds:
     @pytest.fixture
     def directory(self, local, tmp_path_factory):
         directory = tmp_path_factory.mktemp("own")
+        before = machine()
         yield directory
         down(directory)
+        assert machine() == before
         assert local.kubectl("get", "--raw=/readyz").stdout == "ok"
 
     def test_down_leaves_nothing_behind_and_two_at_once_share_nothing(
         self, local, directory, archive
     ):
-        before = machine()
         mine = up(directory, watched=os.getpid())
+        slot = slots.Slot(mine.state.slot)
         assert mine.state.slot != local.state.slot
         mine.load(archive)
         address = run(mine, "default", "web")
         assert fetch(address)[0] == 200
-        assert traces(directory)
-        assert machine() != before
+        kinds = {trace.partition(" ")[0] for trace in traces(directory)}
+        assert kinds == {"process"}  # its mounts are in a namespace of its own
+        there = named_after(slot)
+        assert all(there[kind] for kind in ("links", "routes", "cgroups"))
+        assert there["nft"] == []
         with pytest.raises(ClusterError, match=f"already up in {directory}"):
             up(directory)
         assert down(directory) is True
         assert traces(directory) == set()
-        assert machine() == before
+        assert free(slot)
         assert sorted(p.name for p in directory.iterdir()) == [".lock", "logs"]
         with pytest.raises(ClusterError, match="no cluster is up"):
             provider.attach(directory)
         assert down(directory) is False
 
     def test_it_ends_with_its_starter_even_if_that_is_killed(self, directory):
-        before = machine()
+        own = directory / "own"
         starter = subprocess.Popen(
             [sys.executable, "-c", (
              "import os, pathlib, sys, time\n"
              "from e2e.cluster.local.cluster import up\n"
              "up(pathlib.Path(sys.argv[1]), watched=os.getpid(), temporary=True)\n"
              "print('up', flush=True)\n"
-             "time.sleep(600)"), str(directory / "own")],
+             "time.sleep(600)"), str(own)],
             cwd=ROOT, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         with starter.stdout as said:
             assert said.readline() == "up\n"
-        assert traces(directory / "own")
+        slot = slots.Slot(State.read(own).slot)
+        assert named_after(slot) != NOTHING
         starter.kill()
         starter.wait()
-        until(lambda: not (directory / "own").exists())
-        until(lambda: not traces(directory / "own"))
-        assert machine() == before
+        until(lambda: not own.exists())
+        until(lambda: not traces(own))
+        assert free(slot)
 
     def test_what_is_left_of_a_killed_guard_is_empty_and_the_next_one_clears_it(self, directory):
-        before = machine()
-        up(directory, watched=os.getpid())
+        slot = slots.Slot(up(directory, watched=os.getpid()).state.slot)
         os.kill(guard.holder(directory), signal.SIGKILL)
         until(lambda: not traces(directory))
-        until(lambda: machine()["links"] == before["links"])
+        until(lambda: named_after(slot) == NOTHING | {"cgroups": cgroups.left(slot.cgroup)})
         with pytest.raises(ClusterError, match="no cluster is up"):
             provider.attach(directory)
         assert State.read(directory) is not None  # stale, and not believed
         assert down(directory) is False
-        assert machine() == before
+        assert free(slot)
         assert State.read(directory) is None
 
     def test_one_that_cannot_come_up_says_why_and_leaves_nothing(self, directory, monkeypatch):
-        before = machine()
         broken = directory / "path"
         broken.mkdir()
         (broken / "containerd").write_text("#!/bin/sh\necho no containerd today >&2\nexit 7\n")
@@ -443,7 +467,7 @@ class TestEnds:
         with pytest.raises(ClusterError, match=r"(?s)containerd ended.*no containerd today"):
             up(directory / "own", watched=os.getpid())
         assert traces(directory / "own") == set()
-        assert machine() == before
+        assert guard.holder(directory / "own") is None
 
 
 def test_the_node_is_not_reachable_from_other_machines(local):
