@@ -150,6 +150,7 @@ class Certificates:
 
     def _state(self, stored: Stored) -> State:
         trusted, no_bundle = stored.trusted()
+        self._dropped.difference_update(trusted)  # it came back, or never went
         active, no_active = stored.signer(ACTIVE_KEY, trusted)
         joining, no_joining = stored.signer(JOINING_KEY, trusted)
         leaf, no_leaf = stored.leaf()

@@ -29,7 +29,10 @@ class Places:
 
     def check(self) -> None:
         """Refuse directories that aren't there; raises ``ConfigurationError``."""
-        wanted = {"--keys-dir": self.keys, "--ledger": self.ledger.absolute().parent}
+        wanted = {
+            "--keys-dir": self.keys.absolute().parent,
+            "--ledger": self.ledger.absolute().parent,
+        }
         if self.known is not None:
             wanted["--known-checkpoint"] = self.known.absolute().parent
         for option, directory in wanted.items():
@@ -93,7 +96,11 @@ class Places:
             lock.release()
 
     def write_keys(self, files: Mapping[str, bytes]) -> None:
-        """Write private files for the main process (mode 0600), each at once whole."""
+        """Write private files for the main process (mode 0600), each at once whole.
+
+        The directory is made where it isn't there, in one that is.
+        """
+        self.keys.mkdir(mode=0o700, exist_ok=True)
         for name, content in files.items():
             draft = self.keys / f".{name}.draft"
             draft.unlink(missing_ok=True)

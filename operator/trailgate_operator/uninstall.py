@@ -59,11 +59,11 @@ class UninstallError(TrailgateError):
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Seconds that each step waits for others."""
+    """Seconds that each step waits for others: together less than Helm waits, 5 minutes."""
 
-    disarm: float = 60
-    stop: float = 90
-    drain: float = 120
+    disarm: float = 30
+    stop: float = 60
+    drain: float = 60
     pause: float = 1.0
 
 

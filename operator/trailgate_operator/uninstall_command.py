@@ -25,14 +25,14 @@ _SECONDS = click.FloatRange(0, 3600)
 @click.option("--kubeconfig", type=_FILE, help="The cluster; without it the pod's own.")
 @click.option("--namespace", default=SYSTEM_NAMESPACE, help="Where Trailgate is.")
 @click.option(
-    "--wait-disarm", type=_SECONDS, default=60.0,
+    "--wait-disarm", type=_SECONDS, default=30.0,
     help="Seconds for the operator to remove the webhook configuration; then we do.",
 )  # fmt: skip
 @click.option(
-    "--wait-stop", type=_SECONDS, default=90.0, help="Seconds for each Deployment's pods to end."
+    "--wait-stop", type=_SECONDS, default=60.0, help="Seconds for each Deployment's pods to end."
 )
 @click.option(
-    "--wait-drain", type=_SECONDS, default=120.0,
+    "--wait-drain", type=_SECONDS, default=60.0,
     help="Seconds for the operator to record what is in the spool.",
 )  # fmt: skip
 def command(**options: Any) -> None:

@@ -1,5 +1,6 @@
 """A cluster in small: what the operator writes, and everybody who lags behind it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from prometheus_client import CollectorRegistry
@@ -60,7 +61,7 @@ class World:
         self.configurations, self.leaves = [(0.0, None)], [(0.0, None)]
         self.api_servers = [Follower(API_LAG), Follower(API_LAG)]
         self.pods = [Follower(KUBELET_LAG), Follower(KUBELET_LAG)]
-        self.checked = {}
+        self.checked, self.backup = {}, None
         self.start()
 
     def start(self, kube=None):
@@ -174,6 +175,16 @@ class World:
         found = await self.box.get(name)
         if found is not None:
             await self.box.replace(found.with_(**{key.replace(".", "_"): content}))
+
+    async def restore(self):
+        """Put an earlier authority back, from a backup; the first time it is only taken."""
+        found = await self.box.get(AUTHORITY)
+        if found is None:
+            return
+        if self.backup is None:
+            self.backup = dict(found.data)
+            return
+        await self.box.replace(replace(found, data=self.backup))
 
     async def lose(self, name):
         found = await self.box.get(name)

@@ -86,6 +86,7 @@ steps = st.one_of(
         st.just(harm),
         st.sampled_from(
             [
+                World.restore,
                 lambda w: w.lose(AUTHORITY),
                 lambda w: w.lose(SERVING),
                 lambda w: w.damage(AUTHORITY, "ca.key", GARBAGE),

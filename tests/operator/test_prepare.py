@@ -63,7 +63,6 @@ class Installation:
     def __init__(self, kube, namespace, directory):
         self.kube, self.namespace = kube, namespace
         self.box = SecretBox(kube, namespace)
-        (directory / "keys").mkdir()
         (directory / "elsewhere").mkdir()
         self.places = Places(
             directory / "keys", directory / "ledger.db", directory / "elsewhere" / "checkpoint"
@@ -407,7 +406,7 @@ def run(*arguments, before="", code="from trailgate_operator.prepare_command imp
     [
         ({"--ledger": "ledger.db"}, "expected sqlite:PATH"),
         ({"--ledger": "sqlite:/nowhere/ledger.db"}, "--ledger: /nowhere is not a directory"),
-        ({"--keys-dir": "/nowhere"}, "--keys-dir: /nowhere is not a directory"),
+        ({"--keys-dir": "/nowhere/keys"}, "--keys-dir: /nowhere is not a directory"),
         ({"--known-checkpoint": "/nowhere/at"}, "--known-checkpoint: /nowhere is not a directory"),
         ({"--origin": "two words"}, "--origin: "),
         ({"--new-ledger": "yes"}, "expected the lost log's id"),

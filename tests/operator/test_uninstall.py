@@ -82,7 +82,6 @@ class Installed:
         self.box = SecretBox(kube, namespace)
 
     async def install(self, tmp_path):
-        (tmp_path / "keys").mkdir()
         places = Places(tmp_path / "keys", tmp_path / "ledger.db")
         await Preparation(self.box, places, ORIGIN).run(5)
         for name in OURS[:2]:
