@@ -33,7 +33,7 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 .PHONY: dev
 dev: $(STAMP) ## Make .venv with the pinned, hashed dependencies and this checkout in it
@@ -84,6 +84,12 @@ test: programs ## Run all tests, on real parts (cold: builds Kubernetes once)
 test-offline: dev ## Run the tests that need no other process, without a network
 	$(BIN)/python -m e2e.controlplane.offline $(BIN)/pytest \
 	  -m 'not cluster and not registry and not cosign and not helm and not node' $(ARGS)
+
+.PHONY: e2e
+e2e: programs ## Tell the end-to-end stories on a cluster whose pods run (root, or Docker and kind)
+	@$(BIN)/python -m e2e.cluster prepare
+	$(BIN)/pytest -m node tests/e2e_tool
+	$(BIN)/pytest -m '' e2e/stories $(ARGS)
 
 .PHONY: demo
 demo: dev ## Watch the product do its job on a real API server (KEEP=1 leaves it running)
