@@ -116,6 +116,11 @@ class Join:
         self._open = {uid for uid in self._open if not self._idle(uid)}
         return said
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something waits for its time, or for another part."""
+        return bool(self._open)
+
     def down(self, since: datetime, until: datetime) -> Statement:
         """Say that nobody watched from then to then."""
         return self._words.down(until, since, until)

@@ -70,6 +70,10 @@ class Recorder:
         """Size of the ledger that the known checkpoint is about, as far as we know."""
         self._left: dict[str, str] = {}
         self._problem: str | None = "the spool was not read yet"
+        self.emptied: datetime | None = None
+        """What was in the spool then stands in the ledger, all of it."""
+        self.followers: list[Callable[[int, bytes], None]] = []
+        """Told of each new entry, once it is durable: its index and its record."""
         self.looked = asyncio.Event()
         """Set once the spool was read for the first time: its kind is there."""
 
@@ -126,6 +130,7 @@ class Recorder:
         first such error is raised at the end. With ``stop`` set it ends after a page.
         """
         made = 0
+        began = self._clock()
         created: list[str] = []
         left: dict[str, str] = {}
         held: dict[str, int] = {}
@@ -143,6 +148,8 @@ class Recorder:
                     if stop is not None and stop.is_set():
                         return made
             self.looked.set()
+            if not left:
+                self.emptied = began
         except GoneError:
             self._wake.set()  # the list took too long: begin again
             left = self._left | left  # of the pages after it nothing is known
@@ -215,10 +222,14 @@ class Recorder:
         positions = {f"{POSITION}{boot}": at.to_bytes() for boot, at in intake.last.items()}
         started = time.monotonic()
         indices = await asyncio.wrap_future(self._store.submit(entries, positions=positions))
-        new = [entry for entry, at in zip(entries, indices, strict=True) if at >= self._size]
+        fresh = {at: e for e, at in zip(entries, indices, strict=True) if at >= self._size}
+        new = list(fresh.values())
         self._last.update(intake.last)
         self._size += len(new)
         self._metrics.appended(new, self._size, time.monotonic() - started)
+        for at, entry in fresh.items():
+            for follower in self.followers:
+                follower(at, entry.record)
         return new
 
     async def _keep_known(self) -> None:
