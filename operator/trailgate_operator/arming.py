@@ -110,6 +110,7 @@ class Arming:
         self._somebody = False
         """Whether somebody else changed or deleted what is to be put back."""
         self._note: str | None = None
+        self._armed: bool | None = None
         self._published: bytes | KubeError | None = UnavailableError(
             "the webhook configuration has not been read yet", maybe_done=False
         )
@@ -125,6 +126,10 @@ class Arming:
     def note(self) -> str | None:
         """Say whether it is armed."""
         return self._note
+
+    def armed(self) -> bool | None:
+        """Whether the configuration is there, as the operator makes it; None: not known now."""
+        return self._armed
 
     def published(self) -> bytes | None:
         """Return the authorities (PEM) that the stored configuration trusts in all its entries.
@@ -155,7 +160,7 @@ class Arming:
         try:
             return await self._look()
         except KubeError as error:
-            self._published = error
+            self._published, self._armed = error, None
             raise
 
     async def _look(self) -> float | None:
@@ -238,8 +243,9 @@ class Arming:
                 logs.write(logging.WARNING, "somebody changed the webhook configuration")
                 self._somebody = True
             self._last = Seen.of(found)
+        self._armed = found is not None and well
         if well:
-            self._closed = observed.closed
+            self._closed, self._somebody = observed.closed, False
 
     async def _missed(self, last: Seen | None, *, disarmed: bool) -> None:
         if last is not None:

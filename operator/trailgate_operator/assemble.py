@@ -23,6 +23,7 @@ from trailgate_operator.selfreview import SelfReview
 from trailgate_operator.trail import Tell
 
 _COMPONENT = "operator"
+_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,15 @@ class FileAuthorities:
     path: Path
 
     def bundle(self) -> bytes | None:
-        """Return the file; None while there is none."""
+        """Return the file; None while there is none, or no certificate in it.
+
+        An empty bundle would not mean "nobody": the API server would trust the system's roots.
+        """
         try:
-            return self.path.read_bytes()
+            content = self.path.read_bytes()
         except FileNotFoundError:
             return None
+        return content if _BEGIN in content else None
 
 
 def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:

@@ -2,14 +2,19 @@
 
 import base64
 import copy
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.core.ledger import example_records as ex
 from tests.webhook.world import policy
 from trailgate.ledger.errors import LedgerUnavailableError
+from trailgate.ledger.people import Vault
+from trailgate.ledger.record import commit, encode
 from trailgate.policy.parse import parse_policy
 from trailgate_kube.disarms import Disarm
 from trailgate_kube.errors import ConflictError, UnavailableError
@@ -452,6 +457,67 @@ async def test_what_is_published_is_known_once_read_and_not_while_it_cannot_be(d
         desk.arming.published()
     await desk.look()
     assert desk.arming.published() == CERTIFICATE
+
+
+async def test_whether_it_is_armed_is_known_once_read_and_not_while_it_cannot_be(desk):
+    assert desk.arming.armed() is None
+    desk.answers = False
+    with pytest.raises(WaitingError):
+        await desk.look()
+    assert desk.arming.armed() is False
+    desk.answers = True
+    await desk.look()
+    assert desk.arming.armed() is True
+    desk.kube.fail("get", UnavailableError("away", maybe_done=True))
+    with pytest.raises(UnavailableError):
+        await desk.look()
+    assert desk.arming.armed() is None
+    await desk.disarm()
+    await desk.look()
+    assert desk.arming.armed() is False
+
+
+async def test_an_edit_that_somebody_undid_leaves_no_put_back_behind(desk):
+    await desk.look()
+    before = await desk.kube.get(VALIDATING_WEBHOOKS, CONFIGURATION)
+    await desk.edit(failurePolicy="Ignore")
+    desk.kube.fail("replace", UnavailableError("away", maybe_done=False))
+    with pytest.raises(UnavailableError):
+        await desk.look()
+    found = await desk.kube.get(VALIDATING_WEBHOOKS, CONFIGURATION)
+    await desk.kube.replace(VALIDATING_WEBHOOKS, found | {"webhooks": before["webhooks"]})
+    await desk.look()
+    desk.since()
+    await desk.set_policy("Enforce", "shop", "more")
+    await desk.look()
+    assert desk.since() == ["replace", "control-state: adjusted"]
+
+
+async def test_everything_told_is_a_record_of_the_schema(desk):
+    await desk.look()
+    await desk.edit(failurePolicy="Ignore")
+    await desk.look()
+    await desk.kube.delete(VALIDATING_WEBHOOKS, CONFIGURATION)
+    await desk.look()
+    await desk.set_policy("Audit", "shop")
+    await desk.disarm("refused", hours=25)
+    await desk.disarm("deleted")
+    await desk.look()
+    await desk.kube.delete(DISARMS, "deleted")
+    await desk.disarm("expired")
+    await desk.look()
+    desk.now += timedelta(hours=2)
+    await desk.look()
+    schema = json.loads((files("trailgate.ledger") / "schema" / "record-v1.json").read_bytes())
+    validator = Draft202012Validator(schema)
+    for claim in desk.told.values():
+        record, _ = commit(claim, Vault(), recorded_at=NOW, position=None)
+        validator.validate(json.loads(encode(record)))
+    said = {(one["kind"], one["state"]) for one in desk.told.values()}
+    assert said == {
+        *(("control-state", one) for one in ("armed", "changed", "put-back", "deleted", "disarmed")),
+        *(("disarm", one) for one in ("accepted", "refused", "expired", "deleted")),
+    }  # fmt: skip
 
 
 async def test_the_metrics_say_whether_it_is_armed(desk):

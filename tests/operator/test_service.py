@@ -169,3 +169,51 @@ def test_kopf_posts_nothing_and_kills_nobody():
     assert settings.posting.enabled is False
     assert settings.process.ultimate_exiting_timeout is None
     assert settings.scanning.disabled is True
+
+
+class Other:
+    """Stands for a loop beside the recorder."""
+
+    name = "other"
+
+    def __init__(self, error=None):
+        self._error, self.ended = error, False
+
+    def problem(self):
+        return "not yet"
+
+    async def run(self, stop):
+        if self._error is not None:
+            raise self._error
+        await stop.wait()
+        self.ended = True
+
+
+async def test_another_loop_that_fails_ends_all_and_what_is_under_way_is_finished(kopfs):
+    recorder, stop = Recorder(), asyncio.Event()
+    bug = ZeroDivisionError("a bug")
+    async with asyncio.timeout(5):
+        with pytest.raises(ZeroDivisionError):
+            await service.run(recorder, "trailgate-system", stop, Health(), [Other(bug)])
+    assert recorder.ended == "well"
+
+
+async def test_a_recorder_that_fails_ends_the_other_loops(kopfs):
+    async with asyncio.timeout(5):
+        with pytest.raises(LedgerRolledBackError):
+            await service.run(
+                Recorder(LedgerRolledBackError("older")), "trailgate-system", asyncio.Event(),
+                Health(), [Other()],
+            )  # fmt: skip
+
+
+async def test_told_to_stop_the_other_loops_end_well_and_are_shown_before(kopfs):
+    stop, other, health = asyncio.Event(), Other(), Health()
+    running = asyncio.create_task(
+        service.run(Recorder(), "trailgate-system", stop, health, [other])
+    )
+    await until(lambda: kopfs)
+    assert health.ready() == (False, "recorder: ok\nother: not yet\n")
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    assert other.ended
