@@ -27,7 +27,7 @@ def ready(item: Object) -> Condition:
         text = f"The gate goes by its last good form, if there is one.\n{error}"
         return Condition("Ready", "Unreadable", text, status=False)
     text = f"The gate uses it as it is written, in mode {policy.mode.value}."
-    return Condition("Ready", "InForce", text, status=True)
+    return Condition("Ready", "InUse", text, status=True)
 
 
 def _now() -> datetime:

@@ -65,7 +65,7 @@ def desk():
 
 def test_a_policy_that_the_gate_reads_is_in_force():
     condition = ready(policy(mode="Audit"))
-    assert (condition.type, condition.status, condition.reason) == ("Ready", True, "InForce")
+    assert (condition.type, condition.status, condition.reason) == ("Ready", True, "InUse")
     assert "in mode Audit" in condition.message
 
 
