@@ -127,9 +127,15 @@ def test_everybody_who_may_look_sees_policies_and_nothing_of_the_spool(helm):
     assert {resource for rule in role["rules"] for resource in rule["resources"]} == {"deploypolicies", "disarms"}  # fmt: skip
 
 
-def test_the_page_tells_the_same_roles():
+def test_the_page_tells_the_same_roles_and_guards():
     page = (ROOT / "docs/reference/chart.md").read_text()
-    roles = set()
+    kinds = "(?:(?:Cluster)?Role|ValidatingAdmissionPolicy)"
+    names = set()
     for path in templates():
-        roles |= set(re.findall(r"kind: (?:Cluster)?Role\nmetadata:\n  name: ([a-z-]+)", path.read_text()))  # fmt: skip
-    assert {role for role in roles if f"`{role}`" not in page} == set()
+        text = path.read_text()
+        names |= set(re.findall(rf"kind: {kinds}\nmetadata:\n  name: ([a-z-]+)", text))
+        names |= set(
+            re.findall(r"authorizer\.group\('trailgate\.dev'\)\.resource\('([a-z]+)'\)", text)
+        )
+    assert len(names) == 8 + 4 + 2
+    assert {name for name in names if f"`{name}`" not in page and f"`{name}.trailgate.dev`" not in page} == set()  # fmt: skip
