@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import http.client
 import json
 import os
 import subprocess
@@ -79,6 +80,77 @@ def test_kind_may_lie_elsewhere_and_the_choice_may_be_made(clean, monkeypatch, t
     monkeypatch.setenv("TRAILGATE_E2E_PROVIDER", "minikube")
     with pytest.raises(ClusterError, match="got minikube, expected kind or local"):
         provider.chosen()
+
+
+@pytest.fixture
+def fake_kind(clean, monkeypatch, tmp_path):
+    """A kind and a docker that write down what they are asked; the gateway is loopback."""
+    log = tmp_path / "asked.log"
+    networks = '[{"Gateway": "fc00::1"}, {"Gateway": "127.0.0.1"}]'
+    script(clean / "kind", f'echo kind "$@" >> {log}; [ "$1" = create ] && cat >> {log}; exit 0')
+    script(
+        clean / "docker",
+        f'echo docker "$@" >> {log}\n'
+        f"case \"$*\" in *inspect*) echo '{networks}' ;; *stdin*) cat >> {log} ;;\n"
+        "  *'crictl ps'*) echo one two ;; esac",
+    )
+    return log
+
+
+@pytest.mark.registry
+def test_a_kind_cluster_knows_the_registry_and_is_deleted_afterwards(fake_kind, tmp_path):
+    with kind.running() as cluster:
+        name = f"trailgate-e2e-{os.getpid()}"
+        address = cluster.registry_address
+        assert address.startswith("127.0.0.1:")  # the IPv4 gateway
+        answer = http.client.HTTPConnection(address, timeout=5)
+        answer.request("GET", "/v2/")
+        assert answer.getresponse().status == 401
+        answer.close()
+        cluster.load(tmp_path / "image.tar")
+        cluster.stop_node()
+        with pytest.raises(ClusterError, match="got 2 running API servers, expected one"):
+            cluster.restart_api_server()
+        asked = fake_kind.read_text()
+        assert "delete" not in asked
+    asked = fake_kind.read_text().splitlines()
+    assert asked[0].startswith(f"kind create cluster --name {name} --kubeconfig /")
+    assert '    config_path = "/etc/containerd/certs.d"' in asked
+    assert f'server = "http://{address}"' in asked
+    node = f"docker exec -i {name}-control-plane"
+    assert f"{node} cp /dev/stdin /etc/containerd/certs.d/{address}/hosts.toml" in asked
+    assert f"kind load image-archive {tmp_path / 'image.tar'} --name {name}" in asked
+    assert f"{node} systemctl stop kubelet containerd" in asked
+    assert asked[-1].startswith(f"kind delete cluster --name {name}")
+
+
+def test_a_kind_cluster_that_does_not_come_up_is_deleted_too(fake_kind, clean):
+    script(clean / "kind", f'echo kind "$@" >> {fake_kind}; [ "$1" != create ] || {{ {NEVER}; }}')
+    with pytest.raises(ClusterError, match="kind create cluster"), kind.running():
+        pass
+    assert fake_kind.read_text().splitlines()[-1].startswith("kind delete cluster")
+
+
+@pytest.mark.slow
+def test_a_kind_cluster_is_deleted_when_its_starter_is_killed(fake_kind):
+    """The registry isn't reached before that, so nothing needs to be built."""
+    code = (
+        "import time\nfrom e2e.cluster import kind\n"
+        "kind._gateway = lambda: (print('up', flush=True), time.sleep(600))\n"
+        "with kind.running(): pass\n"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with starter.stdout as said:
+        assert said.readline() == "up\n"
+    assert "delete" not in fake_kind.read_text()
+    starter.kill()
+    starter.wait()
+    deadline = time.monotonic() + 20
+    while "kind delete cluster" not in fake_kind.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def existing(monkeypatch, tmp_path, login="me:secret"):
@@ -276,20 +348,14 @@ SPEC = {
 
 
 @pytest.mark.parametrize(
-    ("lacks", "namespaces", "kinds", "score"),
+    ("lacks", "namespaces", "kinds"),
     [
-        (runtime.Lacks(ipc=True, mqueue=True, score=True), ["pid"], ["proc"], None),
-        (runtime.Lacks(ipc=False, mqueue=True, score=False), ["pid", "ipc"], ["proc"], -998),
-        (
-            runtime.Lacks(ipc=False, mqueue=False, score=True),
-            ["pid", "ipc"],
-            ["proc", "mqueue"],
-            None,
-        ),
+        (runtime.Lacks(ipc=True, mqueue=True), ["pid"], ["proc"]),
+        (runtime.Lacks(ipc=False, mqueue=True), ["pid", "ipc"], ["proc"]),
     ],
 )
 def test_runc_is_spared_only_what_the_kernel_lacks(  # noqa: PLR0917
-    clean, monkeypatch, tmp_path, lacks, namespaces, kinds, score
+    clean, monkeypatch, tmp_path, lacks, namespaces, kinds
 ):
     log = tmp_path / "runc.log"
     runc = script(clean / "runc", f'echo "$@" >> {log}')
@@ -305,7 +371,7 @@ def test_runc_is_spared_only_what_the_kernel_lacks(  # noqa: PLR0917
     edited = json.loads((bundle / "config.json").read_text())
     assert [n["type"] for n in edited["linux"]["namespaces"]] == namespaces
     assert [m["type"] for m in edited["mounts"]] == kinds
-    assert edited["process"].get("oomScoreAdj") == score
+    assert edited["process"] == SPEC["process"]
     assert log.read_text().splitlines() == [
         "--root /x state c1",
         f"--root /x create --bundle {bundle} c1",
@@ -318,9 +384,7 @@ def test_runc_is_spared_only_what_the_kernel_lacks(  # noqa: PLR0917
 
 def test_runc_is_left_alone_on_a_whole_kernel(clean, monkeypatch, tmp_path):
     runc = script(clean / "runc", "exit 0")
-    monkeypatch.setattr(
-        runtime, "probe", lambda: runtime.Lacks(ipc=False, mqueue=False, score=False)
-    )
+    monkeypatch.setattr(runtime, "probe", lambda: runtime.Lacks(ipc=False, mqueue=False))
     assert runtime.install(tmp_path) == runc
 
 

@@ -191,6 +191,12 @@ class TestPods:
         run(loaded, namespace, "web", container=mounts, volumes=volumes, securityContext=security)
         assert one(loaded, namespace, "pvc/data", "{.status.phase}") == "Bound"
 
+    def test_an_archive_whose_image_has_no_full_name_is_refused(self, local, tmp_path):
+        program = ensure(["podling"])["podling"]
+        nameless = image.archive(tmp_path / "i.tar", "latest", program, [], test="nameless")
+        with pytest.raises(ClusterError, match="an image without a full name"):
+            local.load(nameless)
+
     def test_an_image_that_nobody_loaded_does_not_run(self, loaded, namespace):
         absent = deployment("absent", image="trailgate.dev/e2e/absent:1",
                             container={"imagePullPolicy": "Never"})  # fmt: skip

@@ -20,8 +20,6 @@ if {no_ipc}:
     spec["linux"]["namespaces"] = [s for s in spaces if s["type"] != "ipc"]
 if {no_mqueue}:
     spec["mounts"] = [m for m in spec["mounts"] if m.get("type") != "mqueue"]
-if {no_score}:
-    spec["process"].pop("oomScoreAdj", None)
 path.write_text(json.dumps(spec))
 """
 _WRAPPER = """\
@@ -42,19 +40,13 @@ class Lacks:
     """IPC namespaces."""
     mqueue: bool
     """POSIX message queues' file system, in an IPC namespace of its own."""
-    score: bool
-    """A negative ``oom_score_adj``."""
 
     def __str__(self) -> str:
-        words = {
-            "IPC namespaces": self.ipc,
-            "the mqueue file system": self.mqueue,
-            "a negative oom_score_adj": self.score,
-        }
+        words = {"IPC namespaces": self.ipc, "the mqueue file system": self.mqueue}
         return ", ".join(word for word, lacking in words.items() if lacking) or "nothing"
 
     def __bool__(self) -> bool:
-        return self.ipc or self.mqueue or self.score
+        return self.ipc or self.mqueue
 
 
 def probe() -> Lacks:
@@ -62,8 +54,7 @@ def probe() -> Lacks:
     ipc = not _works("unshare", "--ipc", "true")
     queue = 'd=$(mktemp -d) && mount -t mqueue mqueue "$d"; s=$?; umount "$d"; rmdir "$d"; exit $s'
     mqueue = ipc or not _works("unshare", "--ipc", "--mount", "sh", "-c", queue)
-    score = not _works("sh", "-c", "echo -998 > /proc/self/oom_score_adj")
-    return Lacks(ipc, mqueue, score)
+    return Lacks(ipc, mqueue)
 
 
 def install(directory: Path) -> Path:
@@ -74,7 +65,7 @@ def install(directory: Path) -> Path:
     if not lacks:
         return Path(runc)
     edit, wrapper = directory / "edit-bundle.py", directory / "runc"
-    text = _EDIT.format(no_ipc=lacks.ipc, no_mqueue=lacks.mqueue, no_score=lacks.score)
+    text = _EDIT.format(no_ipc=lacks.ipc, no_mqueue=lacks.mqueue)
     edit.write_text(text)
     wrapper.write_text(_WRAPPER.format(lacks=lacks, python=sys.executable, edit=edit, runc=runc))
     wrapper.chmod(0o755)

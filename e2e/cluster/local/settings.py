@@ -14,7 +14,11 @@ _PLUGINS = "/usr/lib/cni"
 
 
 def containerd(directory: Path, runc: Path, snapshotter: str) -> Path:
-    """Write containerd's configuration: version 2, which 1.6 to 2.x read."""
+    """Write containerd's configuration: version 2, which 1.6 to 2.x read.
+
+    Kernels in sandboxes refuse a negative ``oom_score_adj``, and runc then fails;
+    restricted to containerd's own it is never negative here.
+    """
     text = f"""\
 version = 2
 root = "{directory / "containerd"}"
