@@ -73,8 +73,9 @@ def choose(storage: Path, say: Say) -> Engine:
     if docker is not None:
         try:
             tools.output([docker, "version", "--format", "{{.Server.Version}}"], _ASK_SECONDS)
+            tools.output([docker, "buildx", "version"], _ASK_SECONDS)
         except ImageError:
-            say("docker is on PATH, but no daemon answers it")
+            say("docker is on PATH, but no daemon answers it, or it has no buildx")
         else:
             return Docker(Path(docker))
     return Buildah.start(tools.require("buildah", "buildah", say), storage, say)

@@ -66,12 +66,13 @@ def test_docker_builds_where_its_daemon_answers(programs, tmp_path):
     assert choose(tmp_path, silent) == Docker(programs / "docker")
 
 
-def test_buildah_builds_where_no_daemon_answers(programs, tmp_path):
-    script(programs / "docker", "echo cannot connect >&2; exit 1")
+@pytest.mark.parametrize("lacking", ["version*", "buildx*"])
+def test_buildah_builds_where_docker_lacks_something(programs, tmp_path, lacking):
+    script(programs / "docker", f'case "$*" in {lacking}) echo cannot >&2; exit 1;; esac')
     script(programs / "buildah", "exit 0")
     said = []
     assert choose(tmp_path, said.append) == Buildah(programs / "buildah", tmp_path, "overlay")
-    assert said == ["docker is on PATH, but no daemon answers it"]
+    assert said == ["docker is on PATH, but no daemon answers it, or it has no buildx"]
 
 
 def test_without_overlay_layers_are_copied(programs, tmp_path):
