@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import kopf
 
@@ -20,6 +21,8 @@ from trailgate_kube import logs
 from trailgate_operator import handlers
 
 _BACKOFF = (1.0, 30.0)
+_NAME: Any = "trailgate-operator"
+"""Typed by kopf with a type that it doesn't export."""
 _STEADY = 60.0
 """Seconds after which a watch that ends counts as one that worked."""
 
@@ -93,5 +96,8 @@ class Lookout:
             registry=handlers.registry(self._seen),
             namespaces=[self._namespace],
             standalone=True,
+            # It peers with nobody. Left to itself kopf asks for our user's name, and a
+            # container's has none.
+            identity=_NAME,
             stop_flag=stop,
         )

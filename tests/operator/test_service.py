@@ -7,6 +7,7 @@ import threading
 
 import kopf
 import pytest
+from kopf._core.engines.peering import detect_own_id
 from kopf._core.intents.causes import Activity
 
 from tests.operator.waiting import until
@@ -108,6 +109,17 @@ async def test_told_to_stop_recorder_and_kopf_end_well(kopfs):
     await asyncio.wait_for(running, 5)
     assert recorder.ended == "well"
     assert "kopf" not in [thread.name for thread in threading.enumerate()]
+
+
+async def test_kopf_is_not_left_to_ask_for_our_users_name(kopfs, monkeypatch):
+    """A container's user has none: kopf ended with a KeyError each time."""
+    stop = asyncio.Event()
+    running = asyncio.create_task(service.run(Recorder(), "trailgate-system", stop, Health()))
+    await until(lambda: kopfs)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    monkeypatch.setattr("getpass.getuser", lambda: pytest.fail("asked"))
+    assert kopfs[0]["identity"] or detect_own_id(manual=False)
 
 
 async def test_a_pass_that_does_not_end_is_cut_off(kopfs, monkeypatch):
