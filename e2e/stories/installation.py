@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -52,18 +53,20 @@ class Installation:
 
     def install(self) -> None:
         """Install, and wait until everything is ready and the gate armed."""
-        self._release("install")
+        self._release()
         self.wait_until_armed()
 
     def upgrade(self, **changes: Any) -> None:
         """Upgrade the release with changed top-level values, and wait until it is ready."""
         self.values = {**self.values, **changes}
-        self._release("upgrade")
+        self._release()
 
-    def _release(self, verb: str, *more: str) -> None:
+    def _release(self) -> None:
         file = self.directory / "values.yaml"
         file.write_text(yaml.safe_dump(_merged(self._defaults(), self.values)))
-        self.helm(verb, RELEASE, CHART, "--values", file, "--wait", "--timeout", "5m", *more)
+        self.helm(
+            "upgrade", "--install", RELEASE, CHART, "--values", file, "--wait", "--timeout", "4m"
+        )
 
     def uninstall(self, *more: str) -> None:
         """Uninstall the release, and wait until Helm has done its part."""
@@ -140,10 +143,15 @@ class Installation:
         return list(json.loads(text)["rows"])
 
     def verify(self) -> str:
-        """Run ``ledger verify`` with the pinned key; raises ``KubectlError`` where it fails."""
-        return self.trailgate(
-            "ledger", "verify", "--ledger", _LEDGER, "--vkey", "/run/trailgate/keys/log.vkey"
-        )
+        """Run ``ledger verify`` with the log's key; raises ``KubectlError`` where it fails."""
+        return self.trailgate("ledger", "verify", "--ledger", _LEDGER, "--vkey", self.vkey())
+
+    def vkey(self) -> str:
+        """The log's public half, as an administrator would pin it."""
+        held = self.cluster.kubectl(
+            "get", "secret", "trailgate-log", "-n", NAMESPACE, "-o", "jsonpath={.data.log\\.vkey}"
+        ).stdout
+        return base64.b64decode(held).decode().strip()
 
     def spooled(self) -> int:
         """How many Admissions lie in the spool."""
