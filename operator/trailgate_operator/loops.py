@@ -99,9 +99,8 @@ class Routine:
     def _failed(self, error: TrailgateError, delay: float) -> None:
         self._metrics.failed(self.name, error)
         if str(error) != self._problem:  # once, and not at every attempt
-            logs.write(
-                logging.WARNING, "a loop waits", loop=self.name, detail=str(error), seconds=delay
-            )
+            level = logging.INFO if isinstance(error, WaitingError) else logging.WARNING
+            logs.write(level, "a loop waits", loop=self.name, detail=str(error), seconds=delay)
         self._problem = str(error)
 
     async def _rest(self, stop: asyncio.Event, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Arming on a real API server, with a real gate: when it appears, stays, goes, comes back."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -268,3 +269,54 @@ async def test_a_changed_policy_says_so_in_its_status(site):
     await until(lambda: ready()[f"bad-{site.mark}"] == ["Audit", "True"])
     found = await site.api("GET", path)
     assert found["status"]["observedGeneration"] == found["metadata"]["generation"] == 2
+
+
+def thing(version, kind, name, **more):
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, **more}
+
+
+async def test_enforced_everywhere_and_no_gate_it_stops_workloads_and_nothing_else(site):
+    """What a cluster needs to live, and to mend the gate, is never asked about."""
+    exempt = f"registry-{site.mark}"
+    for name in (exempt, "other"):
+        site.plane.namespace(name)
+    site.deploy(site.shop, "before")
+    site.apply(site.policy("all", "Enforce", "*"))
+    site.gate.start()
+    await site.start(exempt=(exempt,))
+    await site.enforces("[^/]*")
+    await site.stop()
+    site.gate.kill()
+    for name in ("kube-system", "kube-public", "kube-node-lease", SYSTEM, exempt):
+        assert site.deploy(name, f"web-{site.mark}").returncode == 0, name
+    assert "failed calling webhook" in site.deploy("other").stderr
+    admin = site.plane.admin
+    create = ["create", "-n", site.shop, "-f", "-"]
+    for document in (
+        thing("coordination.k8s.io/v1", "Lease", "a", spec={}),
+        thing("v1", "ConfigMap", "a"),
+        thing("v1", "Secret", "a"),
+        thing("v1", "Service", "a", spec={"ports": [{"port": 80}]}),
+        thing("v1", "ServiceAccount", "a"),
+    ):
+        site.plane.kubectl(admin, *create, stdin=json.dumps(document))
+    for document in (
+        thing("v1", "Node", f"node-{site.mark}"),
+        thing("v1", "Namespace", f"new-{site.mark}"),
+        site.disarm(),
+        site.policy("another", "Audit"),
+    ):
+        site.plane.kubectl(admin, "create", "-f", "-", stdin=json.dumps(document))
+    in_shop = ["-n", site.shop]
+    scaled = site.plane.kubectl(
+        admin, *in_shop, "scale", "deploy/before", "--replicas=2", check=False
+    )
+    assert 'failed calling webhook "enforce.trailgate.dev"' in scaled.stderr
+    changed = site.plane.kubectl(
+        admin, *in_shop, "set", "image", "deploy/before", "before=ghcr.io/a/b:2", check=False
+    )
+    assert 'failed calling webhook "enforce.trailgate.dev"' in changed.stderr
+    site.plane.kubectl(admin, *in_shop, "delete", "deploy/before")  # the entry of deletions
+    site.plane.kubectl(admin, "delete", f"node/node-{site.mark}")
+    for name in ("kube-system", "kube-public", "kube-node-lease", SYSTEM):
+        site.plane.kubectl(admin, "delete", "-n", name, f"deploy/web-{site.mark}")
