@@ -43,6 +43,14 @@ ADMISSIONS = Resource(GROUP, VERSION, "admissions", "Admission")
 DEPLOY_POLICIES = Resource(GROUP, VERSION, "deploypolicies", "DeployPolicy", namespaced=False)
 DISARMS = Resource(GROUP, VERSION, "disarms", "Disarm", namespaced=False)
 SECRETS = Resource("", "v1", "secrets", "Secret")
+RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", "ResourceQuota")
+CUSTOM_RESOURCES = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+)
 SERVICES = Resource("", "v1", "services", "Service")
 CLUSTER_ROLES = Resource(
     "rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False

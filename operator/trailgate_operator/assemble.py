@@ -20,6 +20,7 @@ from trailgate_operator.metrics import Metrics
 from trailgate_operator.policies import PolicyStatus
 from trailgate_operator.probes import Health
 from trailgate_operator.selfreview import SelfReview
+from trailgate_operator.spool_cap import SpoolCap
 from trailgate_operator.trail import Tell
 
 _COMPONENT = "operator"
@@ -82,7 +83,11 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
     )
     wakes += [status.wake, arming.wake]
     given.health.notes["armed"] = arming.note
-    return (status, arming) if certificates is None else (certificates, status, arming)
+    made: list[Loop] = [status, arming] if certificates is None else [certificates, status, arming]
+    if configuration.spool_cap is not None:
+        most = configuration.spool_cap
+        made.append(SpoolCap(given.kube, configuration.namespace, most, given.metrics))
+    return made
 
 
 def _certificates(

@@ -76,6 +76,8 @@ class Configuration:
     certificates: str = FILES
     exempt: tuple[str, ...] = ()
     """Namespaces that the API server never asks the gate about."""
+    spool_cap: int | None = None
+    """How many Admissions may wait; None: nobody counts."""
 
     def check(self) -> None:
         """Refuse what can't work, whatever one waits for; raises ``ConfigurationError``."""

@@ -82,6 +82,10 @@ _ANY = click.Path(path_type=Path)
     "--exempt-namespace", multiple=True, metavar="NAME",
     help="A namespace that the gate is never asked about, beside kube-system and ours.",
 )  # fmt: skip
+@click.option(
+    "--spool-cap", type=click.IntRange(1), metavar="NUMBER",
+    help="With --arm: how many Admissions may wait, held by a quota.",
+)  # fmt: skip
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info")
 def command(**options: Any) -> None:
     """Record what the gate admitted and refused in the ledger."""

@@ -2,13 +2,16 @@
 
 from trailgate_kube.resources import (
     CLUSTER_ROLES,
+    CUSTOM_RESOURCES,
     DEPLOY_POLICIES,
     DISARMS,
     NAMESPACES,
+    RESOURCE_QUOTAS,
     SERVICES,
     VALIDATING_WEBHOOKS,
 )
 from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
+from trailgate_operator.spool_cap import DEFINITION, QUOTA
 
 RBAC = "rbac.authorization.k8s.io"
 
@@ -21,6 +24,7 @@ def rule(resource, *verbs, sub="", name=None):
 
 CLUSTER = [
     rule(NAMESPACES, "get", name="kube-system"),
+    rule(CUSTOM_RESOURCES, "get", name=DEFINITION),
     rule(DEPLOY_POLICIES, "list", "watch"),
     rule(DISARMS, "list", "watch"),
     rule(DEPLOY_POLICIES, "update", sub="status"),
@@ -33,6 +37,8 @@ ARMING = [
 ]
 OURS = [
     rule(SERVICES, "get", name="trailgate-webhook"),
+    rule(RESOURCE_QUOTAS, "create"),
+    rule(RESOURCE_QUOTAS, "get", "update", "delete", name=QUOTA),
     {
         "apiGroups": ["trailgate.dev"],
         "resources": ["admissions"],

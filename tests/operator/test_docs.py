@@ -106,7 +106,7 @@ def test_the_rights_of_arming_are_those_that_its_tests_live_on():
     text = section("operator.md", "More rights with `--arm`")
     described = set()
     for resource, verbs, where in zip(*(cells(text, column) for column in range(3)), strict=True):
-        only = re.search(r"`([a-z-]+)` alone", where)
+        only = re.search(r"`([a-z.-]+)` alone", where)
         names = (only[1],) if only else ()
         described.add((resource.strip("`"), frozenset(verbs.split(", ")), names))
     recorder = {one for one in wanted if one[0] in ("namespaces", "admissions.trailgate.dev")}
