@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,14 +18,11 @@ from e2e.images.build import COMPONENTS, build
 from e2e.stories import installation, registry, volumes
 from e2e.stories.deployer import Deployer
 from e2e.stories.installation import Installation
+from e2e.stories.say import say
 from e2e.stories.shop import PULL_SECRET, Shop, open_shop
+from e2e.stories.stand import Stand
 
 _VOLUMES = "/var/lib/trailgate-e2e"
-
-
-def say(text: str) -> None:
-    """Tell what goes on, past pytest's capture."""
-    sys.__stderr__.write(f"   e2e {text}\n")  # type: ignore[union-attr]
 
 
 @pytest.fixture(scope="session")
@@ -123,3 +119,12 @@ def deployer(cluster: Cluster, shop: Shop, directory: Path) -> Deployer:
     """The shop's deployer, logged in."""
     assert shop.cluster is cluster
     return Deployer.log_in(cluster, ensure(["kubectl"])["kubectl"], directory)
+
+
+@pytest.fixture(scope="session")
+def stand(release: Installation, cluster: Cluster, shop: Shop, deployer: Deployer) -> Stand:
+    """The shop in operation under its policy, with a good image and a bad one."""
+    good = shop.release("2.0.0", run=2)
+    stand = Stand(release, cluster, shop, deployer, good, shop.build("2.0.0-unsigned"))
+    stand.enforce()
+    return stand
