@@ -209,6 +209,7 @@ class Desk:
     def __init__(self):
         self.kube, self.log, self.told = MemoryKube(), [], {}
         self.answers, self.now, self.fail = True, NOW, []
+        self.republished = 0
         for name in ("create", "replace", "delete"):
             self._listen(name)
 
@@ -234,10 +235,22 @@ class Desk:
         self.policies = Policies(self.kube)
         self.metrics = Metrics()
         self.arming = Arming(
-            Parts(self.door, self.policies, self, self, self.tell, ex.CONTEXT, self.metrics),
+            Parts(
+                self.door,
+                self.policies,
+                self,
+                self,
+                self.tell,
+                ex.CONTEXT,
+                self.metrics,
+                self.heard,
+            ),
             SETTINGS,
             clock=lambda: self.now,
         )
+
+    def heard(self):
+        self.republished += 1
 
     async def look(self):
         await self.policies._mirror._list()
@@ -491,6 +504,59 @@ async def test_an_edit_that_somebody_undid_leaves_no_put_back_behind(desk):
     await desk.set_policy("Enforce", "shop", "more")
     await desk.look()
     assert desk.since() == ["replace", "control-state: adjusted"]
+
+
+async def test_deleted_by_somebody_it_is_put_back_however_long_no_gate_answers(desk):
+    await desk.look()
+    await desk.kube.delete(VALIDATING_WEBHOOKS, CONFIGURATION)
+    desk.answers = False
+    desk.since()
+    for _ in range(2):
+        with pytest.raises(WaitingError):
+            await desk.look()
+    desk.answers = True
+    await desk.look()
+    assert desk.since() == ["control-state: deleted", "create", "control-state: put-back"]
+
+
+async def test_after_a_disarm_it_is_armed_and_not_put_back(desk):
+    await desk.look()
+    await desk.kube.delete(VALIDATING_WEBHOOKS, CONFIGURATION)
+    await desk.disarm()
+    await desk.look()
+    assert desk.since()[-2:] == ["disarm: accepted", "control-state: deleted"]
+    await desk.kube.delete(DISARMS, "emergency")
+    await desk.look()
+    assert desk.since() == ["disarm: deleted", "create", "control-state: armed"]
+
+
+async def test_after_a_restart_nothing_is_said_of_what_cannot_be_judged(desk):
+    await desk.look()
+    await desk.edit(failurePolicy="Ignore")
+    await desk.kube.delete(CLUSTER_ROLES, "trailgate-arming")
+    desk.start()
+    desk.since()
+    with pytest.raises(WaitingError, match="trailgate-arming"):
+        await desk.look()
+    assert desk.since() == []
+    assert desk.arming.armed() is None
+    await desk.kube.create(CLUSTER_ROLES, {"metadata": {"name": "trailgate-arming"}})
+    await desk.look()
+    assert desk.since() == ["control-state: changed", "replace", "control-state: put-back"]
+
+
+async def test_the_authorities_loop_is_told_of_what_is_published_when_it_changes(desk):
+    desk.answers = False
+    with pytest.raises(WaitingError):
+        await desk.look()
+    assert desk.republished == 1  # that there is none
+    desk.answers = True
+    await desk.look()
+    assert desk.republished == 2
+    await desk.look()
+    await desk.set_policy("Audit", "shop")
+    await desk.look()
+    assert desk.republished == 2
 
 
 async def test_everything_told_is_a_record_of_the_schema(desk):
