@@ -193,10 +193,9 @@ class Join:
             return []
         if any(state.verdict is Verdict.OPEN for state in track.states.values()):
             return []
-        if track.held is not None:
-            waited = moment.now - track.gone > self._rules.overdue
-            if not waited and (moment.recorded is None or moment.recorded <= track.gone):
-                return []
+        waited = moment.now - track.gone > self._rules.overdue
+        if not waited and (moment.recorded is None or moment.recorded <= track.gone):
+            return []  # a claim on it may still come
         said = list(self._states.releases.left(track, moment.now))
         self._drop(track)
         return said

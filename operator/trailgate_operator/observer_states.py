@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeGuard
 
 from trailgate.ledger.record import NotPersisted, Seen, Thing
 from trailgate.model.canonical import fingerprint
@@ -107,6 +107,11 @@ class States:
         waiting = list(track.claims.values())
         rivals = Counter(claim.thing.generation for claim, _ in waiting if claim.raises)
         for claim, since in waiting:
+            state = track.states.get(claim.thing.generation or 0)
+            if _is_settled(state) and claim.raises and claim.thing.spec in state.seen.specs:
+                # It seemed explained without (by its owner), and this one explains it, too.
+                yield from self._claimed(track, state, claim, moment)
+                continue
             alone = rivals[claim.thing.generation] == 1
             told = self._answer(track, claim, since, moment, alone=alone)
             if told is not None:
@@ -218,6 +223,10 @@ def _settled(track: Track, state: State, verdict: Verdict) -> None:
 
 def _verdict_of(known: Known) -> Verdict:
     return Verdict.EXPLAINED if known.explained else Verdict.STRANGE
+
+
+def _is_settled(state: State | None) -> TypeGuard[State]:
+    return state is not None and state.verdict is not Verdict.OPEN
 
 
 def _mark_of(track: Track, claim: Admitted) -> datetime | None:

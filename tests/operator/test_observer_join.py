@@ -12,6 +12,7 @@ from tests.operator.observing import (
     REPLICA_SET,
     Watch,
     at,
+    brief,
     claim,
     image,
     pod,
@@ -24,6 +25,7 @@ from trailgate_operator.observer_past import Past
 
 FIRST = workload()
 SECOND = workload(generation=2, release="2.0")
+JOB = Kind("batch", "Job")
 D, RS = (DEPLOYMENT, "d"), (REPLICA_SET, "rs")
 
 
@@ -285,6 +287,31 @@ def test_an_owner_that_is_not_there_or_makes_no_such_thing_explains_nothing(owne
     assert watch.later() == [("discrepancy", "p", 1, "NoAdmission")]
 
 
+@pytest.mark.parametrize("first", ["claim", "sight"])
+def test_what_looks_like_a_child_and_was_admitted_itself(first):
+    """`kubectl create job --from=cronjob/x`, and a pod that somebody may edit."""
+    cron = Kind("batch", "CronJob")
+    watch = Watch()
+    watch.see(workload(cron, uid="c"))
+    job = workload(JOB, uid="j", owner=(cron, "c"))
+    if first == "claim":
+        watch.claim(claim(0, None, job))
+    watch.see(job)
+    watch.due(recorded=None)
+    watch.leave("j")
+    watch.due(recorded=None)
+    watch.time += 1
+    if first == "sight":
+        watch.claim(claim(0, None, job))
+    watch.claim(claim(1, job, None))
+    watch.later()
+    assert {brief(one) for one in watch.said if one.claim["object"]["uid"] == "j"} == {
+        ("persisted", "j", 1, "observed"),
+        ("ended", "j", 1, "deleted"),
+    }
+    assert [one.claim["kind"] for one in watch.said].count("persisted") == 2
+
+
 # The baseline
 
 
@@ -506,9 +533,6 @@ def test_a_pod_that_stands_for_itself_runs_and_is_done():
     assert watch.said[-1].claim["absent"]["/by"] == "NotApplicable"
     watch.leave("p")
     assert watch.later() == []
-
-
-JOB = Kind("batch", "Job")
 
 
 def test_a_job_runs_and_is_done():
