@@ -111,9 +111,13 @@ class Writer(Protocol):
         body: Mapping[str, Any],
         namespace: str | None = None,
         *,
+        dry_run: bool = False,
         seconds: float | None = None,
     ) -> Object:
-        """Create an object and return it as stored; ``AlreadyExistsError``."""
+        """Create an object and return it as stored; ``AlreadyExistsError``.
+
+        ``dry_run``: admitted and checked all the same, and not stored.
+        """
         ...
 
     async def replace(

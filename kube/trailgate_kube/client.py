@@ -109,10 +109,12 @@ class KubeClient:
         body: Mapping[str, Any],
         namespace: str | None = None,
         *,
+        dry_run: bool = False,
         seconds: float | None = None,
     ) -> Object:
         """See ``Writer.create``."""
-        return await self.raw("POST", resource.path(namespace), body, seconds=seconds)
+        query = {"dryRun": "All"} if dry_run else None
+        return await self.raw("POST", resource.path(namespace), body, query=query, seconds=seconds)
 
     async def replace(
         self,

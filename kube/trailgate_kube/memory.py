@@ -108,6 +108,7 @@ class MemoryKube:
         body: Mapping[str, Any],
         namespace: str | None = None,
         *,
+        dry_run: bool = False,
         seconds: float | None = None,  # noqa: ARG002
     ) -> Object:
         """See ``Writer.create``."""
@@ -121,7 +122,8 @@ class MemoryKube:
         metadata["creationTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         if namespace is not None:
             metadata["namespace"] = namespace
-        await self._store(EventType.ADDED, key, stored)
+        if not dry_run:
+            await self._store(EventType.ADDED, key, stored)
         if after is not None:
             raise after
         return copy.deepcopy(stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from trailgate.ledger.record import Cluster, Context, Gate
 from trailgate.ledger.spoolkeys import key_id, load_unsealing_key, load_verifying_key
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
+from trailgate.policy import syntax
 from trailgate_kube.resources import SYSTEM_NAMESPACE
 from trailgate_kube.webhooks import Address as GateAddress
 from trailgate_operator.intake import Keys
@@ -78,6 +80,10 @@ class Configuration:
     """Namespaces that the API server never asks the gate about."""
     spool_cap: int | None = None
     """How many Admissions may wait; None: nobody counts."""
+    test_every: timedelta = timedelta(hours=1)
+    """Between control tests."""
+    beat_every: timedelta = timedelta(minutes=5)
+    """Between heartbeats."""
 
     def check(self) -> None:
         """Refuse what can't work, whatever one waits for; raises ``ConfigurationError``."""
@@ -122,6 +128,8 @@ class Configuration:
                 "webhook": self.webhook.url or f"{self.webhook.server_name}:{self.webhook.port}",
                 "certificates": self.certificates,
                 "exemptNamespaces": sorted(self.exempt),
+                "controlTestEvery": int(self.test_every.total_seconds()),
+                "heartbeatEvery": int(self.beat_every.total_seconds()),
             }
         gate = Gate(__version__, fingerprint(configuration), self.image, "recorder")
         return Context(Cluster(cluster_uid, self.cluster_name), gate, self.environment)
@@ -146,6 +154,16 @@ def gate_address(service: str | None, url: str | None, namespace: str) -> GateAd
             f"--webhook-service: got {service!r}, expected NAMESPACE/NAME:PORT"
         )
     return GateAddress(found["namespace"], found["name"], int(found["port"]))
+
+
+def period(option: str, text: str) -> timedelta:
+    """Read such as ``1h`` or ``90s``, from a minute to a day; raises ``ConfigurationError``."""
+    length = syntax.seconds(text) if syntax.duration(text) is None else None
+    if length is None or not timedelta(minutes=1) <= length <= timedelta(days=1):
+        raise ConfigurationError(
+            f"{option}: got {text!r}, expected 1m to 24h, such as 1h, 5m or 90s"
+        )
+    return length
 
 
 def ledger_path(text: str) -> Path:

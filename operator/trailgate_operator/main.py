@@ -30,6 +30,7 @@ from trailgate_operator.configuration import (
     files,
     gate_address,
     ledger_path,
+    period,
 )
 
 _EXTRA = {"kopf", "kubernetes", "prometheus_client"}
@@ -86,6 +87,14 @@ _ANY = click.Path(path_type=Path)
     "--spool-cap", type=click.IntRange(1), metavar="NUMBER",
     help="With --arm: how many Admissions may wait, held by a quota.",
 )  # fmt: skip
+@click.option(
+    "--control-test-every", default="1h", metavar="DURATION",
+    help="With --arm: how often the control is tested, both ways. At least 1m.",
+)  # fmt: skip
+@click.option(
+    "--heartbeat-every", default="5m", metavar="DURATION",
+    help="With --arm: how often a heartbeat is recorded. At least 1m.",
+)  # fmt: skip
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info")
 def command(**options: Any) -> None:
     """Record what the gate admitted and refused in the ledger."""
@@ -106,6 +115,8 @@ def _run(
     webhook_service: str | None,
     webhook_url: str | None,
     exempt_namespace: tuple[str, ...],
+    control_test_every: str,
+    heartbeat_every: str,
     log_level: str,
     namespace: str,
     **others: Any,
@@ -122,6 +133,8 @@ def _run(
         namespace=namespace,
         webhook=gate_address(webhook_service, webhook_url, namespace),
         exempt=exempt_namespace,
+        test_every=period("--control-test-every", control_test_every),
+        beat_every=period("--heartbeat-every", heartbeat_every),
         **others,
     )
     configuration.check()

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from trailgate.ledger.store import Entry
 from trailgate_kube.metrics import ProcessMetrics
 from trailgate_operator.certificates_metrics import CertificateMetrics
+from trailgate_operator.sentinel_metrics import SentinelMetrics
 
 
 class LoopMetrics:
@@ -47,6 +48,7 @@ class Metrics(ProcessMetrics):
         super().__init__()
         self.loops = LoopMetrics(self.registry)
         self.certificates = CertificateMetrics(self.registry)
+        self.sentinel = SentinelMetrics(self.registry)
         self._control(self.registry)
         self._spool(self.registry)
         self._ledger(self.registry)

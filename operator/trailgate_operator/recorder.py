@@ -74,12 +74,19 @@ class Recorder:
         """What was in the spool then stands in the ledger, all of it."""
         self.followers: list[Callable[[int, bytes], None]] = []
         """Told of each new entry, once it is durable: its index and its record."""
+        self.waiting: int | None = None
+        """Admissions in the spool at the last look."""
         self.looked = asyncio.Event()
         """Set once the spool was read for the first time: its kind is there."""
 
     def wake(self) -> None:
         """Something may have come into the spool."""
         self._wake.set()
+
+    @property
+    def size(self) -> int:
+        """Entries in the ledger."""
+        return self._size
 
     def problem(self) -> str | None:
         """Say what keeps it from recording now; None when nothing does."""
@@ -155,6 +162,7 @@ class Recorder:
             left = self._left | left  # of the pages after it nothing is known
         self._tell(left)
         oldest = min(filter(None, created), default="")
+        self.waiting = len(created)
         self._metrics.looked(len(created), oldest, len(left), self._clock())
         if failed is not None:
             raise failed
