@@ -299,27 +299,20 @@ class Arming:
     async def _remove(self, step: Remove) -> None:
         await self._parts.tell([self._words.removed(step)])
         found = step.found
-        if found.body["metadata"].get("finalizers"):  # else it would stay, and go on asking
-            bare = {
-                key: value for key, value in found.body["metadata"].items() if key != "finalizers"
-            }
-            await self._kube.replace(VALIDATING_WEBHOOKS, found.body | {"metadata": bare})
+        metadata = dict(found.body["metadata"])
+        if metadata.pop("finalizers", None):  # else it would stay, and go on asking
+            await self._kube.replace(VALIDATING_WEBHOOKS, found.body | {"metadata": metadata})
         await self._kube.delete(VALIDATING_WEBHOOKS, CONFIGURATION, uid=found.uid)
         logs.write(logging.WARNING, "disarmed", name=step.disarm.name, until=str(step.disarm.until))
-        self._last, self._somebody, self._closed = None, False, None
+        self._last = self._closed = None
 
     def _wrote_it(self, built: Object, stored: Found, closed: FailClosed) -> None:
-        self._wrote, self._closed, self._somebody = (built, stored.body), closed, False
+        self._wrote, self._closed = (built, stored.body), closed
 
     async def _say(self, stored: Found, state: ControlState, key: str | None = None) -> None:
         """Tell what has just been done. Not told, it is noticed and told at the next look."""
         seen, last = Seen.of(stored), self._last
-        logs.write(
-            logging.INFO,
-            "webhook configuration written",
-            state=state.value,
-            digest=str(seen.digest),
-        )
+        logs.write(logging.INFO, "armed", state=state.value, digest=str(seen.digest))
         before = None if last is None else last.digest
         await self._parts.tell([self._words.is_now(seen, state, before, key)])
         self._last = seen

@@ -447,6 +447,28 @@ async def test_a_disarm_that_is_being_deleted_has_ended_whatever_holds_it(desk):
     assert desk.since() == ["disarm: deleted", "create", "control-state: armed"]
 
 
+async def test_a_status_is_written_when_it_changes_and_not_at_every_look(desk):
+    async def status():
+        found = await desk.kube.get(DISARMS, "emergency")
+        conditions = found["status"]["conditions"]
+        return found["metadata"]["resourceVersion"], [one["reason"] for one in conditions]
+
+    await desk.disarm()
+    await desk.look()
+    first = await status()
+    assert first[1] == ["Accepted", "InEffect"]
+    await desk.look()
+    assert await status() == first
+    desk.now += timedelta(hours=1)
+    await desk.look()
+    second = await status()
+    assert second[1] == ["Accepted", "Expired"]
+    desk.kube.fail("replace", ConflictError("changed meanwhile"))
+    desk.now += timedelta(hours=1)
+    await desk.look()
+    assert await status() == second
+
+
 async def test_nothing_is_decided_before_the_policies_were_read(desk):
     with pytest.raises(WaitingError, match="policies have not been read"):
         await desk.arming.look()
