@@ -20,6 +20,7 @@ from trailgate_kube.errors import (
     NotFoundError,
 )
 from trailgate_operator.authority import (
+    BACKDATE,
     PairError,
     bundle_pem,
     issue,
@@ -49,12 +50,14 @@ from trailgate_operator.certificates_state import (
     JOINING_KEY,
     SERVING,
     Stored,
+    touched,
 )
 from trailgate_operator.keyring_secret import Secret, SecretBox
 from trailgate_operator.loops import Routine, WaitingError
 from trailgate_operator.metrics import LoopMetrics
 
 _EVERY = 15.0
+_SECOND = 1.1
 _MOST_STEPS = 12
 """In one pass; what takes more is fighting with somebody."""
 
@@ -83,6 +86,7 @@ class Certificates:
         *,
         lifetimes: Lifetimes | None = None,
         changed: Callable[[], None] = lambda: None,
+        most_ahead: timedelta = BACKDATE / 2,
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,7 +94,7 @@ class Certificates:
         self._secrets, self._names, self._published = secrets, tuple(names), published
         self._metrics, self._changed = metrics, changed
         self._lifetimes = lifetimes or Lifetimes()
-        self._clock, self._monotonic = clock, monotonic
+        self._clock, self._monotonic, self._most_ahead = clock, monotonic, most_ahead
         self._carried: dict[Certificate, float] = {}
         """Since when no published configuration was seen without it. Waits are measured by a
         clock that never goes back, and begin anew with the process: longer, never shorter."""
@@ -236,9 +240,33 @@ class Certificates:
 
     async def _issue(self, state: State, stored: Stored) -> None:
         assert state.active is not None
+        await self._check_clock(stored)
         leaf = issue(state.active, self._names, self._clock(), self._lifetimes.leaf)
         await self._put(stored.with_leaf(leaf))
         self._answered = state.asked is Request.LEAF
+
+    async def _check_clock(self, stored: Stored) -> None:
+        """Hold our clock against the API server's: a leaf that is not valid yet locks out.
+
+        It tells the time of a write, in whole seconds. Where it doesn't, ours is believed.
+        """
+        assert stored.authority is not None
+        secret, before = stored.authority, touched(stored.authority)
+        there, now = before, self._clock()
+        for pause in (0.0, _SECOND):
+            await asyncio.sleep(pause)
+            now = self._clock()
+            text = now.isoformat(timespec="milliseconds")
+            secret = await self._secrets.replace(secret.annotated(**{"last-issued": text}))
+            there = touched(secret)
+            if there is None or there != before:
+                break
+        if there is None or there == before or now - there <= self._most_ahead:
+            return
+        raise WaitingError(
+            f"the clock is ahead: here it is {now:%Y-%m-%dT%H:%MZ}, at the API server "
+            f"{there:%Y-%m-%dT%H:%MZ}; until it is right no leaf is issued"
+        )
 
     def _authority(self, step: Step, state: State, stored: Stored) -> Secret:
         """Return the authority's Secret as it is after a step."""

@@ -96,13 +96,13 @@ class Stored:
 
     def written(self) -> datetime | None:
         """Say when one of them was last written, by the API server's clock."""
-        moments = [
-            moment
+        made = [
+            _moment((secret.read or {}).get("metadata", {}).get("creationTimestamp"))
             for secret in (self.authority, self.serving)
-            if secret is not None and secret.read is not None
-            for moment in _moments(secret.read.get("metadata", {}))
+            if secret is not None
         ]
-        return max(moments, default=None)
+        changed = [touched(one) for one in (self.authority, self.serving) if one is not None]
+        return max((moment for moment in (*made, *changed) if moment), default=None)
 
     def with_authority(
         self, trusted: Iterable[Certificate], active: Pair, joining: Pair | None
@@ -121,13 +121,16 @@ class Stored:
         return secret.with_(tls_crt=leaf.certificate_pem, tls_key=leaf.key_pem)
 
 
-def _moments(metadata: dict[str, object]) -> Iterable[datetime]:
-    fields = metadata.get("managedFields")
-    entries = fields if isinstance(fields, list) else []
-    for text in (metadata.get("creationTimestamp"), *(one.get("time") for one in entries)):
-        try:
-            moment = datetime.fromisoformat(str(text))
-        except ValueError:
-            continue
-        if moment.tzinfo is not None:
-            yield moment
+def touched(secret: Secret) -> datetime | None:
+    """Say when a field of it was last written, by the API server's clock; None: it doesn't say."""
+    entries = (secret.read or {}).get("metadata", {}).get("managedFields") or []
+    moments = [_moment(entry.get("time")) for entry in entries]
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _moment(text: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else moment

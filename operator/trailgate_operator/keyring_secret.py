@@ -67,23 +67,19 @@ class SecretBox:
             found = await self._kube.get(SECRETS, name, self._namespace)
         except NotFoundError:
             return None
-        try:
-            data = {
-                key: base64.b64decode(value, validate=True)
-                for key, value in (found.get("data") or {}).items()
-            }
-        except (binascii.Error, TypeError, ValueError) as error:
-            raise SecretError(f"Secret {name}: got data that isn't base64: {error}") from error
-        annotations = found["metadata"].get("annotations") or {}
-        return Secret(name, data, annotations, found.get("type", "Opaque"), found)
+        return _decoded(name, found)
 
     async def create(self, secret: Secret) -> None:
         """Make it; ``AlreadyExistsError`` where one of its name is there."""
         await self._kube.create(SECRETS, self._object(secret), self._namespace)
 
-    async def replace(self, secret: Secret) -> None:
-        """Replace what was read; ``ConflictError`` or ``NotFoundError`` where that changed."""
-        await self._kube.replace(SECRETS, self._object(secret), self._namespace)
+    async def replace(self, secret: Secret) -> Secret:
+        """Replace what was read, and return it as stored.
+
+        ``ConflictError`` or ``NotFoundError`` where it was changed meanwhile.
+        """
+        stored = await self._kube.replace(SECRETS, self._object(secret), self._namespace)
+        return _decoded(secret.name, stored)
 
     async def delete(self, secret: Secret) -> None:
         """Delete exactly what was read (``ConflictError``, ``NotFoundError``)."""
@@ -102,3 +98,15 @@ class SecretBox:
                 key: base64.b64encode(value).decode() for key, value in sorted(secret.data.items())
             },
         }
+
+
+def _decoded(name: str, found: Object) -> Secret:
+    try:
+        data = {
+            key: base64.b64decode(value, validate=True)
+            for key, value in (found.get("data") or {}).items()
+        }
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise SecretError(f"Secret {name}: got data that isn't base64: {error}") from error
+    annotations = found["metadata"].get("annotations") or {}
+    return Secret(name, data, annotations, found.get("type", "Opaque"), found)

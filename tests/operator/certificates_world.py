@@ -62,6 +62,7 @@ class World:
         self.api_servers = [Follower(API_LAG), Follower(API_LAG)]
         self.pods = [Follower(KUBELET_LAG), Follower(KUBELET_LAG)]
         self.checked, self.backup = {}, None
+        self.most_ahead = timedelta.max  # the real API server's time is another than ours
         self.start()
 
     def start(self, kube=None):
@@ -75,6 +76,7 @@ class World:
             CertificateMetrics(self.registry),
             LoopMetrics(CollectorRegistry()),
             lifetimes=self.lifetimes,
+            most_ahead=self.most_ahead,
             clock=lambda: self.now + timedelta(seconds=self.skew),
             monotonic=lambda: self.seconds,
         )
@@ -194,7 +196,9 @@ class World:
     async def authority(self):
         """(certificates of the bundle, annotations) as they are stored."""
         found = await self.box.get(AUTHORITY)
-        return read_bundle(found.data["ca.crt"]), dict(found.annotations)
+        annotations = dict(found.annotations)
+        annotations.pop("trailgate.dev/last-issued", None)
+        return read_bundle(found.data["ca.crt"]), annotations
 
     async def leaf(self):
         found = await self.box.get(SERVING)

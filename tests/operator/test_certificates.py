@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -291,6 +291,28 @@ async def test_a_clock_that_goes_back_issues_nothing(world):
     world.skew = 0.0
     assert await world.look() is None
     assert await world.leaf() != first
+
+
+async def test_a_clock_that_is_ahead_of_the_api_servers_issues_no_leaf(control_plane, namespace):
+    async with await KubeClient.open(control_plane.admin.kubeconfig) as client:
+        world = World(client, namespace)
+        world.most_ahead, world.skew = timedelta(minutes=30), 2 * HOUR
+        world.start()
+        world.loop._clock = lambda: datetime.now(UTC) + timedelta(seconds=world.skew)
+        assert "the clock is ahead" in await world.look()
+        assert await world.box.get(SERVING) is None
+        world.skew = 0.0
+        assert await world.look() is None
+        first = await world.leaf()
+        world.skew = 29 * MINUTE
+        await world.annotate("leaf")
+        assert await world.look() is None
+        second = await world.leaf()
+        assert second != first
+        world.skew = 32 * MINUTE
+        await world.annotate("leaf")
+        assert "the clock is ahead" in await world.look()
+        assert await world.leaf() == second
 
 
 # Damaged, lost, foreign
