@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from trailgate.ledger.record import Context
 from trailgate_kube.api import Kube
 from trailgate_kube.policies import Policies
+from trailgate_kube.webhooks import EXEMPT
 from trailgate_operator.arming import Arming, Parts
 from trailgate_operator.arming_plan import Settings
 from trailgate_operator.authority import service_names
@@ -17,14 +19,34 @@ from trailgate_operator.configuration import OPERATOR, Configuration
 from trailgate_operator.keyring_secret import SecretBox
 from trailgate_operator.loops import Loop
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.observer import Observer
+from trailgate_operator.observer import Parts as Observed
+from trailgate_operator.observer_past import Past
 from trailgate_operator.policies import PolicyStatus
 from trailgate_operator.probes import Health
 from trailgate_operator.selfreview import SelfReview
+from trailgate_operator.sentinel import Parts as Guarded
+from trailgate_operator.sentinel import Rhythm, Sentinel
+from trailgate_operator.sentinel_tests import Timer
 from trailgate_operator.spool_cap import SpoolCap
 from trailgate_operator.trail import Tell
 
-_COMPONENT = "operator"
+_COMPONENT, _SENTINEL = "operator", "sentinel"
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What the observer has of the ledger, and of what comes into it."""
+
+    past: Past
+    recorded: Callable[[], datetime | None]
+    follow: Callable[[Callable[[int, bytes], None]], None]
+    """Have a function called for each new entry."""
+    entries: Callable[[], int] = lambda: 0
+    """In the ledger."""
+    spooled: Callable[[], int | None] = lambda: None
+    """Batches in the spool at the last look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +58,8 @@ class Given:
     context: Context
     metrics: Metrics
     health: Health
+    trail: Trail | None = None
+    """None: nothing is observed, and nothing tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +99,7 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
             authorities=certificates or _file(configuration),
             gate=SelfReview(given.kube, configuration.webhook, configuration.namespace),
             tell=given.tell,
-            context=_by_operator(given.context),
+            context=_by(_COMPONENT, given.context),
             metrics=given.metrics,
             republished=(lambda: None) if certificates is None else certificates.wake,
         ),
@@ -87,7 +111,67 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
     if configuration.spool_cap is not None:
         most = configuration.spool_cap
         made.append(SpoolCap(given.kube, configuration.namespace, most, given.metrics))
+    if given.trail is not None:
+        observer = _observer(configuration, given, given.trail, arming.armed)
+        sentinel = _sentinel(
+            configuration, given, given.trail, arming, policies=policies, observer=observer
+        )
+        made += [observer, sentinel]
     return made
+
+
+def _observer(
+    configuration: Configuration,
+    given: Given,
+    trail: Trail,
+    armed: Callable[[], bool | None],
+) -> Observer:
+    observer = Observer(
+        Observed(
+            kube=given.kube,
+            tell=given.tell,
+            context=given.context,
+            metrics=given.metrics.loops,
+            past=trail.past,
+            recorded=trail.recorded,
+            armed=armed,
+            excluded=frozenset({*EXEMPT, configuration.namespace, *configuration.exempt}),
+        )
+    )
+    trail.follow(observer.appended)
+    return observer
+
+
+def _sentinel(
+    configuration: Configuration,
+    given: Given,
+    trail: Trail,
+    arming: Arming,
+    *,
+    policies: Policies,
+    observer: Observer,
+) -> Sentinel:
+    sentinel = Sentinel(
+        Guarded(
+            kube=given.kube,
+            policies=policies,
+            address=configuration.webhook,
+            armed=arming.armed,
+            spooled=trail.spooled,
+            entries=trail.entries,
+            observed=lambda: observer.counts() if observer.problem() is None else None,
+            tell=given.tell,
+            context=_by(_SENTINEL, given.context),
+            metrics=given.metrics,
+        ),
+        Rhythm(
+            Timer(configuration.test_every.total_seconds()),
+            configuration.beat_every.total_seconds(),
+        ),
+    )
+    trail.follow(sentinel.appended)
+    given.health.notes["control-test"] = sentinel.note
+    return sentinel
 
 
 def _certificates(
@@ -119,5 +203,5 @@ def _wake(wakes: Sequence[Callable[[], None]]) -> None:
         wake()
 
 
-def _by_operator(context: Context) -> Context:
-    return replace(context, gate=replace(context.gate, component=_COMPONENT))
+def _by(component: str, context: Context) -> Context:
+    return replace(context, gate=replace(context.gate, component=component))

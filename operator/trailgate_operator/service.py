@@ -13,7 +13,7 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -42,12 +42,13 @@ from trailgate_kube.errors import ConfigurationError as KubeConfigurationError
 from trailgate_kube.errors import KubeError
 from trailgate_kube.spool import AdmissionReader
 from trailgate_operator import probes
-from trailgate_operator.assemble import Given, loops
+from trailgate_operator.assemble import Given, Trail, loops
 from trailgate_operator.configuration import Configuration
 from trailgate_operator.intake import Desk
 from trailgate_operator.lookout import Lookout
 from trailgate_operator.loops import Loop, run_all
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
 from trailgate_operator.returns import ImageHistory
@@ -84,7 +85,8 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        past = await asyncio.to_thread(read_past, store, stop.is_set)
+        observed = Past(uid)
+        past = await asyncio.to_thread(read_past, store, stop.is_set, observed)
         if past is None:
             return
         vault, history = past
@@ -98,7 +100,11 @@ async def serve(configuration: Configuration) -> None:
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
         )  # fmt: skip
-        given = Given(kube, recorder.tell, desk.context, metrics, health)
+        trail = Trail(
+            observed, lambda: recorder.emptied, recorder.followers.append,
+            entries=lambda: recorder.size, spooled=lambda: recorder.waiting,
+        )  # fmt: skip
+        given = Given(kube, recorder.tell, desk.context, metrics, health, trail)
         others = loops(configuration, given)
         await run(recorder, configuration.namespace, stop, health, others)
         await _announce_end(store, desk.context, log_key.name)
@@ -123,15 +129,19 @@ def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStor
 
 
 def read_past(
-    store: LedgerStore, stopping: Callable[[], bool]
+    store: LedgerStore, stopping: Callable[[], bool], observed: Past | None = None
 ) -> tuple[Vault, ImageHistory] | None:
     """Read what the ledger knows of people and images: all of it, so in a thread.
+
+    ``observed`` is shown all of it, too.
 
     None where ``stopping`` became true before its end. ``LedgerCorruptError`` where the
     positions to go on from are not those of the entries.
     """
     vault, taken = Vault(store.disclosures(_SUBJECTS)), Taken()
-    records = itertools.takewhile(lambda _: not stopping(), store.records())
+    records: Iterator[bytes] = itertools.takewhile(lambda _: not stopping(), store.records())
+    if observed is not None:
+        records = observed.noting(records)
     history = ImageHistory.read(taken.noting(records))
     if stopping():
         return None

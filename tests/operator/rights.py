@@ -9,6 +9,7 @@ from trailgate_kube.resources import (
     RESOURCE_QUOTAS,
     SERVICES,
     VALIDATING_WEBHOOKS,
+    WORKLOADS,
 )
 from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
 from trailgate_operator.spool_cap import DEFINITION, QUOTA
@@ -29,6 +30,7 @@ CLUSTER = [
     rule(DISARMS, "list", "watch"),
     rule(DEPLOY_POLICIES, "update", sub="status"),
     rule(DISARMS, "update", sub="status"),
+    *(rule(workload, "list", "watch") for workload in WORKLOADS),
 ]
 ARMING = [
     rule(VALIDATING_WEBHOOKS, "create"),

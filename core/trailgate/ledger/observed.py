@@ -64,7 +64,7 @@ class NotPersisted(StrEnum):
     UNSEEN = "not-seen"
     """It had its time, and nothing of it was there."""
     UNDETERMINED = "undetermined"
-    """While nobody watched, one of several changes was stored: which one can't be told."""
+    """Nobody watched just then: it may have come and gone, or another of several was stored."""
 
 
 class Match(StrEnum):

@@ -23,7 +23,7 @@ _CAUSES: Final = {
     "completed": "it is done",
     "other-persisted": "under its generation something else was stored",
     "not-seen": "nothing of it was there in its time",
-    "undetermined": "nobody watched, and several were admitted for its generation",
+    "undetermined": "nobody watched just then",
 }
 _WRONG: Final = {
     "NoAdmission": "no admission led to what is there",
