@@ -75,6 +75,20 @@ async def test_what_passes_keeps_one_waiting_and_not_the_others(error):
     await ended(stop, task)
 
 
+@pytest.mark.parametrize(
+    ("error", "level"),
+    [(UnavailableError("away", maybe_done=True), "WARNING"), (WaitingError("not yet"), "INFO")],
+)
+async def test_what_it_waits_for_is_logged_once(caplog, error, level):
+    caplog.set_level("INFO", logger="trailgate.process")
+    waiting, passes = routine(*[error] * 5, WaitingError("something else"))
+    stop, task = await running([waiting])
+    await until(lambda: waiting.problem() is None)
+    await ended(stop, task)
+    said = [(one.levelname, one.fields["detail"]) for one in caplog.records]
+    assert said == [(level, str(error)), ("INFO", "something else")]
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("a bug"), ConfigurationError("no")])
 async def test_what_nobody_foresaw_ends_all(error):
     bad, _ = routine(None, error, every=0.01)
