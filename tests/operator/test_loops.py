@@ -81,7 +81,7 @@ async def test_what_passes_keeps_one_waiting_and_not_the_others(error):
 )
 async def test_what_it_waits_for_is_logged_once(caplog, error, level):
     caplog.set_level("INFO", logger="trailgate.process")
-    waiting, passes = routine(*[error] * 5, WaitingError("something else"))
+    waiting, _ = routine(*[error] * 5, WaitingError("something else"))
     stop, task = await running([waiting])
     await until(lambda: waiting.problem() is None)
     await ended(stop, task)
