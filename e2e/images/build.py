@@ -17,6 +17,9 @@ COMPONENTS = ("webhook", "operator")
 _OURS = 2
 """Layers that an image has above its base: requirements, and this checkout."""
 
+_KEPT = 3
+"""Images of a component that stay in the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
@@ -102,8 +105,11 @@ class _Maker:
 
     @staticmethod
     def _forget(name: str) -> None:
-        """Keep one image of each component: each commit makes others."""
-        for old in (cache.root() / "bin").glob(f"{name}-*"):
+        """Keep the newest images of a component: each commit makes others."""
+        kept = sorted(
+            (cache.root() / "bin").glob(f"{name}-*"), key=lambda path: path.stat().st_mtime
+        )
+        for old in kept[: -_KEPT + 1]:
             shutil.rmtree(old, ignore_errors=True)
 
 

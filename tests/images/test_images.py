@@ -1,6 +1,8 @@
 """What a cluster admin relies on: the images run as a strict pod, and hold only what they should."""
 
+import json
 import signal
+import ssl
 import stat
 import subprocess
 import tarfile
@@ -20,6 +22,8 @@ from e2e.images import build
 from e2e.images.archive import Archive
 from e2e.images.context import Source
 from e2e.images.inside import MOUNT
+from tests.webhook.conftest import review
+from tests.webhook.world import policy
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -243,18 +247,32 @@ def keys(image):
         succeed(image, "trailgate", "key", "generate", "--for", name, "--out", MOUNT / name)
 
 
-def test_the_webhook_serves(images, owned, start):
+def ask(port, authority, document):
+    """Send a review as the API server does."""
+    request = urllib.request.Request(
+        f"https://127.0.0.1:{port}/validate?timeout=10s",
+        json.dumps(document).encode(),
+        {"Content-Type": "application/json"},
+    )
+    trusted = ssl.create_default_context(cafile=authority.file)
+    with urllib.request.urlopen(request, timeout=15, context=trusted) as answer:
+        return json.load(answer)["response"]
+
+
+def test_the_webhook_decides(images, owned, start):
     image = images["webhook"]
-    here, (port,) = image.mounted, ports.free(1)
-    pair = Authority(here.with_name("authority")).server("webhook", ["127.0.0.1"])
+    here, (port, reviews) = image.mounted, ports.free(2)
+    authority = Authority(here.with_name("authority"))
+    pair = authority.server("webhook", ["127.0.0.1"])
     (here / "tls.crt").write_bytes(pair.certificate.read_bytes())
     (here / "tls.key").write_bytes(pair.key.read_bytes())
     for name in ("policies", "spool"):
         (here / name).mkdir()
+    (here / "policies" / "policies.yaml").write_text(json.dumps(policy()))
     owned(here)
     keys(image)
     server = start(
-        image, *image.unpacked.config["Entrypoint"], "--listen", "127.0.0.1:0",
+        image, *image.unpacked.config["Entrypoint"], "--listen", f"127.0.0.1:{reviews}",
         "--health-listen", f"127.0.0.1:{port}", "--tls-cert", MOUNT / "tls.crt",
         "--tls-key", MOUNT / "tls.key", "--gate-key", MOUNT / "gate.key",
         "--recorder-public-key", MOUNT / "recorder.pub", "--policy-dir", MOUNT / "policies",
@@ -263,6 +281,9 @@ def test_the_webhook_serves(images, owned, start):
     server.answers(f"http://127.0.0.1:{port}/livez", 200)
     server.answers(f"http://127.0.0.1:{port}/readyz", 200)
     server.answers(f"http://127.0.0.1:{port}/metrics", 200)
+    response = ask(reviews, authority, review("create-deployment-laptop", namespace="guarded"))
+    assert not response["allowed"]
+    assert "denied by DeployPolicy" in response["status"]["message"]
     assert server.stop() == 0, server.log.read_text()
 
 
