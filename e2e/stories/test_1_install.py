@@ -34,7 +34,8 @@ def test_refused_signed_admitted_running(
     deployer.apply(deployment(reference))
     cluster.kubectl("rollout", "status", "deployment/web", "-n", manifests.SHOP, "--timeout=60s")
     release.wait_until_recorded()
-    (row,) = [row for row in release.rows("--workload", "web") if row["outcome"] == "admitted"]
+    digest = reference.partition("@")[2]
+    (row,) = release.rows("--workload", "Deployment/web", "--kind", "admitted", "--image", digest)
     assert row["committers"]
     assert row["approvers"]
     assert "ok" in release.verify()
