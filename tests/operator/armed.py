@@ -135,8 +135,10 @@ class Site:
             Desk(Keys((), {}), context, vault), ImageHistory.read(self.store.records()),
             self.metrics,
         )  # fmt: skip
+        self.recorder = recorder
         address = settings.pop("address", Address(SYSTEM, url=self.gate.url))
         policies = Policies(self._kube, on_change=lambda: (self.status.wake(), self.arming.wake()))
+        self.policies = policies
         self.status = PolicyStatus(self._kube, policies, self.metrics, clock=self.now)
         self.arming = Arming(
             Parts(

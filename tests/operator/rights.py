@@ -12,6 +12,7 @@ from trailgate_kube.resources import (
     WORKLOADS,
 )
 from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
+from trailgate_operator.sentinel_probe import PROBE
 from trailgate_operator.spool_cap import DEFINITION, QUOTA
 
 RBAC = "rbac.authorization.k8s.io"
@@ -23,6 +24,9 @@ def rule(resource, *verbs, sub="", name=None):
     return {"apiGroups": [resource.group], "resources": [plural], "verbs": [*verbs], **only}
 
 
+PODS, DEPLOYMENTS = (
+    next(one for one in WORKLOADS if one.plural == plural) for plural in ("pods", "deployments")
+)
 CLUSTER = [
     rule(NAMESPACES, "get", name="kube-system"),
     rule(CUSTOM_RESOURCES, "get", name=DEFINITION),
@@ -30,6 +34,8 @@ CLUSTER = [
     rule(DISARMS, "list", "watch"),
     rule(DEPLOY_POLICIES, "update", sub="status"),
     rule(DISARMS, "update", sub="status"),
+    rule(DEPLOY_POLICIES, "create"),
+    rule(DEPLOY_POLICIES, "update", name=PROBE),
     *(rule(workload, "list", "watch") for workload in WORKLOADS),
 ]
 ARMING = [
@@ -39,6 +45,7 @@ ARMING = [
 ]
 OURS = [
     rule(SERVICES, "get", name="trailgate-webhook"),
+    rule(DEPLOYMENTS, "get", name="trailgate-webhook"),
     rule(RESOURCE_QUOTAS, "create"),
     rule(RESOURCE_QUOTAS, "get", "update", "delete", name=QUOTA),
     {
@@ -49,15 +56,20 @@ OURS = [
 ]
 
 
+PROBING = [rule(PODS, "create")]
+
+
 def manifests(account, namespace):
     """Roles and bindings for a service account; ``trailgate-arming`` is among them."""
+    yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": PROBE}}
     subject = {"kind": "ServiceAccount", "name": account, "namespace": namespace}
-    for kind, name, rules in (
-        ("ClusterRole", account, CLUSTER),
-        ("ClusterRole", ARMING_ROLE, ARMING),
-        ("Role", account, OURS),
+    for kind, name, rules, place in (
+        ("ClusterRole", account, CLUSTER, {}),
+        ("ClusterRole", ARMING_ROLE, ARMING, {}),
+        ("Role", account, OURS, {"namespace": namespace}),
+        ("Role", PROBE, PROBING, {"namespace": PROBE}),
     ):
-        metadata = {"name": name} | ({"namespace": namespace} if kind == "Role" else {})
+        metadata = {"name": name, **place}
         head = {"apiVersion": f"{RBAC}/v1", "metadata": metadata}
         yield {**head, "kind": kind, "rules": rules}
         reference = {"apiGroup": RBAC, "kind": kind, "name": name}
