@@ -29,9 +29,10 @@ from trailgate_operator.observer_past import Past, admitted
 from trailgate_operator.observer_seen import Seen, seen
 from trailgate_operator.observer_track import Moment, Rules
 from trailgate_operator.observer_watch import Watcher
-from trailgate_operator.trail import Statement, Tell
+from trailgate_operator.trail import Tell
 
 _CLAIM = b'"kind":"admitted"'
+_CONTROL = b'"kind":"control-state"'
 _EVERY = 30.0
 _SOON = 5.0
 """Seconds until it looks again while something waits for its time."""
@@ -75,7 +76,9 @@ class Observer:
         self._cluster = parts.past.cluster
         self._watchers = [Watcher(parts.kube, one, self, clock) for one in WORKLOADS]
         self._routine = Routine(self.name, self.look, parts.metrics, every=_EVERY)
-        self._unsaid: list[Statement] = []
+        self._windows = parts.past.windows
+        # Said once, whatever was said before: their keys see to that.
+        self._unsaid = [self._join.away(one, clock()) for one in parts.past.away]
         self._down = parts.past.last
         """Until when somebody watched before this process; None once that was told."""
         self._unreadable: set[str] = set()
@@ -95,10 +98,19 @@ class Observer:
 
     def appended(self, index: int, record: bytes) -> None:
         """Take note of a new entry of the ledger."""
-        if _CLAIM not in record:
+        if _CLAIM not in record and _CONTROL not in record:
             return
         told = orjson.loads(record)
-        if told["kind"] != "admitted" or told["object"]["namespace"] in self._parts.excluded:
+        if told["kind"] == "admitted":
+            self._claimed(index, told)
+        elif told["kind"] == "control-state":
+            window = self._windows.note(told)
+            if window is not None:
+                self._unsaid.append(self._join.away(window, self._clock()))
+                self._routine.wake()
+
+    def _claimed(self, index: int, told: Mapping[str, Any]) -> None:
+        if told["object"]["namespace"] in self._parts.excluded:
             return
         claim = admitted(index, told, self._cluster)
         if claim is not None:
@@ -117,8 +129,12 @@ class Observer:
             self._down = None
         self._unsaid += self._join.due(moment)
         # What can't be said now is kept, and said first the next time.
-        await self._parts.tell(self._unsaid)
-        self._unsaid = []
+        said, self._unsaid = self._unsaid, []
+        try:
+            await self._parts.tell(said)
+        except TrailgateError:
+            self._unsaid = said + self._unsaid
+            raise
         failing = [f"{one.kind}: {one.problem}" for one in self._watchers if one.problem]
         if failing:
             raise WaitingError("; ".join(failing))

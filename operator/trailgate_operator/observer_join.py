@@ -20,6 +20,7 @@ from trailgate_operator.observer_releases import Releases
 from trailgate_operator.observer_seen import Seen
 from trailgate_operator.observer_states import States
 from trailgate_operator.observer_track import Moment, Rolled, Rules, State, Track, Verdict
+from trailgate_operator.observer_windows import Window
 from trailgate_operator.observer_words import Words
 from trailgate_operator.trail import Statement
 
@@ -66,9 +67,12 @@ class Join:
     def see(self, seen: Seen, now: datetime, *, armed: bool | None) -> None:
         """Take note of what an object looks like now."""
         track = self._track(seen.uid)
+        before = track.newest
         state = track.note(seen, now, armed=armed)
         if state is None:
             return
+        if before is not None and before.seen.controller not in (None, seen.controller):
+            self._parts.get(before.seen.controller or "", set()).discard(seen.uid)
         if seen.controller is not None:
             self._parts.setdefault(seen.controller, set()).add(seen.uid)
         if seen.progress is not None:
@@ -124,6 +128,10 @@ class Join:
     def down(self, since: datetime, until: datetime) -> Statement:
         """Say that nobody watched from then to then."""
         return self._words.down(until, since, until)
+
+    def away(self, window: Window, now: datetime) -> Statement:
+        """Say that the gate wasn't asked for a time."""
+        return self._words.away(now, window)
 
     def counts(self) -> Counts:
         """Count root workloads."""

@@ -19,9 +19,11 @@ from trailgate.ledger.record import Claimed, Thing, deletion_id, state_id
 from trailgate.model.admission import Kind, ObjectKey
 from trailgate.model.digest import Digest
 from trailgate_operator.observer_images import AdmittedImage
+from trailgate_operator.observer_windows import Window, Windows
 
 _KINDS: Final = (
-    "admitted", "persisted", "running", "ended", "not-persisted", "discrepancy", "baseline"
+    "admitted", "persisted", "running", "ended", "not-persisted", "discrepancy", "baseline",
+    "control-state",
 )  # fmt: skip
 _MARKS: Final = tuple(f'"kind":"{kind}"'.encode() for kind in _KINDS)
 _STRANGE: Final = "NoAdmission"
@@ -132,6 +134,9 @@ class Past:
     held: dict[str, Held] = field(default_factory=dict)
     baseline: bool = False
     """Whether it was taken."""
+    windows: Windows = field(default_factory=Windows)
+    away: list[Window] = field(default_factory=list)
+    """All times in which the gate wasn't asked; that each of them was told isn't certain."""
     last: datetime | None = None
     """When the newest entry was recorded that isn't the command line's."""
 
@@ -158,6 +163,7 @@ class Past:
             "ended": self._ended,
             "discrepancy": self._discrepancy,
             "baseline": self._baseline,
+            "control-state": self._control_state,
         }.get(record["kind"])
         if tell is not None:
             tell(index, record)
@@ -212,6 +218,11 @@ class Past:
         for told in record["objects"]:
             thing = thing_of(told, ())
             self._is(thing.uid or "", thing, explained=True)
+
+    def _control_state(self, _: int, record: Mapping[str, Any]) -> None:
+        window = self.windows.note(record)
+        if window is not None:
+            self.away.append(window)
 
     def _is(self, uid: str, thing: Thing, *, explained: bool) -> None:
         before, generation = self.known.get(uid), thing.generation or 0

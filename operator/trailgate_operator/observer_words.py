@@ -31,6 +31,7 @@ from trailgate.model.digest import Digest
 from trailgate_operator.observer_images import Compared
 from trailgate_operator.observer_past import Admitted
 from trailgate_operator.observer_track import Rolled, State
+from trailgate_operator.observer_windows import Window
 from trailgate_operator.trail import Statement
 
 _COMPONENT = "observer"
@@ -116,6 +117,11 @@ class Words:
         """Say that nobody watched."""
         told = gap(self.context, now, GapCause.OBSERVER_DOWN, since=since, until=until)
         return Statement(f"gap/{GapCause.OBSERVER_DOWN.value}/{stamp(since)}", told)
+
+    def away(self, now: datetime, window: Window) -> Statement:
+        """Say that the gate wasn't asked."""
+        told = gap(self.context, now, window.cause, since=window.since, until=window.until)
+        return Statement(f"gap/{window.cause.value}/until/{stamp(window.until)}", told)
 
     def change(self, thing: Thing) -> Digest:
         """Name the change that leads to a state, as the gate would."""

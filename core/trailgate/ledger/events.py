@@ -29,8 +29,6 @@ class ControlSubject(StrEnum):
     GATE = "gate"
     """One process of the gate; ``name`` is its boot id, ``digest`` its signing key's."""
     LEDGER = "ledger"
-    OPERATOR = "operator"
-    """One process of the operator; ``digest`` is its configuration's."""
     WEBHOOK_CONFIGURATION = "webhook-configuration"
     """What makes the API server ask the gate; ``digest`` is its webhooks'."""
     POLICY = "policy"
@@ -61,7 +59,6 @@ class ControlState(StrEnum):
 _STATES = {
     ControlSubject.GATE: (ControlState.STARTED, ControlState.ENDED),
     ControlSubject.LEDGER: (ControlState.STARTED, ControlState.ENDED),
-    ControlSubject.OPERATOR: (ControlState.STARTED, ControlState.ENDED),
     ControlSubject.WEBHOOK_CONFIGURATION: (
         ControlState.ARMED,
         ControlState.ADJUSTED,
@@ -90,8 +87,6 @@ class GapCause(StrEnum):
     """A batch that doesn't follow from the one before it."""
     REVIEWS_UNDECIDED = "reviews-undecided"
     """Reviews that got no decision (HTTP 503): the API server's failure policy chose."""
-    PROCESS_VANISHED = "process-vanished"
-    """A process of the gate that announced its start, is gone, and never announced its end."""
     OBSERVER_DOWN = "observer-down"
     """Nobody watched what is stored and what runs; what was there afterwards was read then."""
     DISARMED = "disarmed"

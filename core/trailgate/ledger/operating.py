@@ -56,8 +56,6 @@ class Through(StrEnum):
 
     API_SERVER = "api-server"
     """A dry run: what a user's request would have met."""
-    GATE = "gate"
-    """Straight to the gate: that the API server asks it is not shown."""
 
 
 class TestOutcome(StrEnum):

@@ -132,7 +132,7 @@ def test_an_answer_is_judged(test, got, code, outcome):
         ex.NOW,
         rec.ControlTest(test),
         None if got is None else rec.Verdict(got),
-        through=rec.Through.GATE,
+        through=rec.Through.API_SERVER,
         code=code,
     )
     assert claim["outcome"] == outcome
@@ -179,7 +179,6 @@ def test_a_disarm_without_a_ticket_or_a_readable_end_says_so():
 ALLOWED = {
     "gate": "started ended",
     "ledger": "started ended",
-    "operator": "started ended",
     "webhook-configuration": "armed adjusted disarmed put-back changed deleted",
     "policy": "created changed deleted",
     "disarm": "created changed deleted",

@@ -269,7 +269,7 @@ def test_the_schema_has_only_what_this_version_writes():
         ("heartbeat", "/workloads", True),
         ("heartbeat", "/unexplained", "none"),
         ("control-test", "/test", "probe"),
-        ("control-test", "/through", "kubectl"),
+        ("control-test", "/through", "gate"),
         ("control-test", "/policy", 1),
         ("control-test", "/namespace", 1),
         ("control-test", "/image", 1),
@@ -292,7 +292,7 @@ def test_the_schema_has_only_what_this_version_writes():
         ("configuration-deleted", "/state", "created"),
         ("configuration-deleted", "/subject", "policy-list"),
         ("control-state", "/state", "armed"),
-        ("gap", "/cause", "holiday"),
+        ("gap", "/cause", "process-vanished"),
     ],
 )
 def test_a_wrong_value_of_each_field_is_refused(name, pointer, value):

@@ -16,6 +16,7 @@ from trailgate.ledger.plain import plain
 from trailgate.ledger.query import Filter, Question
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.summary import COLUMNS, summary
+from trailgate.ledger.verify import verify
 from trailgate.model.admission import Operation
 from trailgate.report.html import Proof, page
 
@@ -206,3 +207,10 @@ def test_every_null_of_a_row_has_a_reason(trail):
         row = summary(read(trail, number))
         assert tuple(row.values) == COLUMNS
         assert {name for name, value in row.values.items() if value is None} == set(row.absent)
+
+
+def test_a_ledger_of_all_kinds_verifies(trail, key):
+    with SqliteReader(trail) as reader:
+        result = verify(reader, [key.verifier], [])
+    assert result.holds, result.problems
+    assert result.authenticated
