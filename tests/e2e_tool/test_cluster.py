@@ -18,7 +18,7 @@ from e2e.cluster import image, kind, provider
 from e2e.cluster.errors import ClusterError, KubectlError, UnsupportedError
 from e2e.cluster.existing import ExistingCluster
 from e2e.cluster.kubectl import Kubectl
-from e2e.cluster.local import guard, mounts, needs, runtime, settings, slots
+from e2e.cluster.local import guard, mounts, needs, network, runtime, settings, slots
 from e2e.cluster.local.cluster import LocalCluster, down
 from e2e.cluster.local.state import State
 
@@ -419,3 +419,16 @@ def test_only_the_choice_of_a_provider_imports_the_local_node():
         if "e2e.cluster.local" in path.read_text() and "e2e/cluster/local/" not in str(path)
     }
     assert importing == allowed
+
+
+def test_a_link_that_the_kernel_removed_first_is_no_error(clean, tmp_path):
+    once = tmp_path / "once"
+    script(
+        clean / "ip",
+        f'case "$*" in *show*) [ -e {once} ] || echo tg-e2e-0@if2; touch {once} ;;\n'
+        "*) echo Cannot find device >&2; exit 1 ;; esac",
+    )
+    network.remove(slots.Slot(0))
+    script(clean / "ip", 'case "$*" in *show*) echo tg-e2e-0@if2 ;; *) exit 1 ;; esac')
+    with pytest.raises(ClusterError, match="ip link delete tg-e2e-0"):
+        network.remove(slots.Slot(0))

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -123,16 +124,37 @@ def _guard(directory: Path, slot: Slot, watched: int | None, asked: list[int]) -
             time.sleep(_POLL_SECONDS)
         status = 0 if node.returncode is None else 1
     except (ControlPlaneError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-    finally:
-        if node is not None:
-            node.kill()
-        if spaces is not None:  # readable when the namespace's last process is gone
-            select.select([spaces], [], [], _NAMESPACE_SECONDS)
-        network.remove(slot)
-        cgroups.remove(slot.cgroup)
-        clear(directory)
-    return status
+        _tell(error)
+    done = [_attempt(step) for step in _last_steps(directory, slot, node, spaces)]
+    return status if all(done) else 1
+
+
+def _last_steps(
+    directory: Path, slot: Slot, node: Process | None, spaces: int | None
+) -> list[Callable[[], object]]:
+    """What is to be done at the end, each whether or not the others could be."""
+    return [
+        lambda: node and node.kill(),
+        # Readable when the namespace's last process is gone.
+        lambda: spaces and select.select([spaces], [], [], _NAMESPACE_SECONDS),
+        lambda: network.remove(slot),
+        lambda: cgroups.remove(slot.cgroup),
+        lambda: clear(directory),
+    ]
+
+
+def _attempt(step: Callable[[], object]) -> bool:
+    try:
+        step()
+    except (ControlPlaneError, OSError) as error:
+        _tell(error)
+        return False
+    return True
+
+
+def _tell(error: Exception) -> None:
+    sys.stderr.write(f"error: {error}\n")
+    sys.stderr.flush()
 
 
 def _spawn(directory: Path, slot: Slot) -> Process:
