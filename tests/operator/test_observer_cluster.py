@@ -151,7 +151,9 @@ async def test_each_admission_of_real_commands_is_found_again(scene):
         one.claim["changeId"]: one.claim for one in scene.said if one.claim["kind"] == "persisted"
     }
     lost = [record for record in scene.claims if record["changeId"] not in found]
-    assert not lost, "\n".join(str(_brief(record)) for record in lost) + str(scene.told("not-persisted"))
+    assert not lost, "\n".join(str(_brief(record)) for record in lost) + str(
+        scene.told("not-persisted")
+    )
     assert set(found) == changes
     assert len(changes) > 12
     assert {record["object"]["kind"] for record in scene.claims} >= {

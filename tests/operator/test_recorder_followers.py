@@ -1,0 +1,59 @@
+"""Who follows the ledger hears of each entry once it is durable, and of an empty spool."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.ledger import example_records as ex
+from tests.operator.test_recorder import NOW, Chain, Stage
+from trailgate.ledger import record as rec
+from trailgate_kube.errors import UnavailableError
+from trailgate_operator.trail import Statement
+
+
+@pytest.fixture
+def stage():
+    made = Stage()
+    made.heard = []
+    made.recorder.followers.append(lambda index, record: made.heard.append((index, record)))
+    return made
+
+
+async def test_each_new_entry_is_heard_of_once_with_its_index(stage):
+    chain = Chain()
+    batch = chain.batch()
+    await stage.write(batch, chain.batch())
+    await stage.recorder.drain()
+    await stage.write(batch)
+    await stage.recorder.drain()
+    assert stage.heard == list(enumerate(stage.store.records()))
+    assert len(stage.heard) == 2
+
+
+async def test_what_a_loop_says_is_heard_of_too(stage):
+    said = Statement("gap/1", rec.gap(ex.CONTEXT, NOW, rec.GapCause.OBSERVER_DOWN))
+    for _ in range(2):
+        await stage.recorder.tell([said])
+    assert [index for index, _ in stage.heard] == [0]
+
+
+async def test_it_says_since_when_the_ledger_has_everything(stage):
+    assert stage.recorder.emptied is None
+    await stage.recorder.drain()
+    assert stage.recorder.emptied == NOW
+
+
+async def test_what_stays_in_the_spool_is_not_in_the_ledger(stage):
+    chain = Chain()
+    chain.batch()
+    await stage.write(chain.batch())
+    stage.restart(keys=stage.keys.__class__((), {}))
+    await stage.recorder.drain()
+    assert stage.recorder.emptied is None
+
+
+async def test_a_look_that_failed_proves_nothing(stage):
+    stage.kube.fail("page", UnavailableError("away", maybe_done=True))
+    with pytest.raises(UnavailableError):
+        await stage.recorder.drain()
+    assert stage.recorder.emptied is None
