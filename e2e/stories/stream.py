@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import threading
 import time
@@ -18,7 +19,7 @@ from trailgate.ledger.admitted import state_id
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
 from trailgate_kube.client import KubeClient
-from trailgate_kube.errors import AlreadyExistsError, ForbiddenError, UnavailableError
+from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from trailgate_kube.resources import WORKLOADS
 
 _DEPLOYMENTS = next(one for one in WORKLOADS if one.kind == "Deployment")
@@ -126,10 +127,9 @@ class Stream:
         """Make the Deployment, or change one environment variable of it."""
         name = self.good["metadata"]["name"]
         if number == 1:
-            try:
-                return await kube.create(_DEPLOYMENTS, self.good, manifests.SHOP)
-            except AlreadyExistsError:
-                pass
+            with contextlib.suppress(NotFoundError):  # an earlier story's, of another image
+                await kube.delete(_DEPLOYMENTS, name, manifests.SHOP)
+            return await kube.create(_DEPLOYMENTS, self.good, manifests.SHOP)
         stored = await kube.get(_DEPLOYMENTS, name, manifests.SHOP)
         changed = copy.deepcopy(stored)
         (container,) = changed["spec"]["template"]["spec"]["containers"]
