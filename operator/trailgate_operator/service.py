@@ -65,9 +65,8 @@ _T = TypeVar("_T")
 async def serve(configuration: Configuration) -> None:
     """Record until SIGTERM or SIGINT; raises what it can't go on from."""
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     keys, log_key = configuration.keys(), read_signing_key(configuration.log_key)
     health, metrics = Health(), Metrics()
     health.stopping = stop.is_set
@@ -100,14 +99,20 @@ async def serve(configuration: Configuration) -> None:
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
         )  # fmt: skip
-        trail = Trail(
-            observed, lambda: recorder.emptied, recorder.followers.append,
-            entries=lambda: recorder.size, spooled=lambda: recorder.waiting,
-        )  # fmt: skip
+        trail = _trail(observed, recorder)
         given = Given(kube, recorder.tell, desk.context, metrics, health, trail)
-        others = loops(configuration, given)
-        await run(recorder, configuration.namespace, stop, health, others)
+        await run(recorder, configuration.namespace, stop, health, loops(configuration, given))
         await _announce_end(store, desk.context, log_key.name)
+
+
+def _trail(observed: Past, recorder: Recorder) -> Trail:
+    return Trail(
+        observed,
+        lambda: recorder.emptied,
+        recorder.followers.append,
+        entries=lambda: recorder.size,
+        spooled=lambda: recorder.waiting,
+    )
 
 
 def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStore:
