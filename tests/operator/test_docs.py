@@ -101,7 +101,7 @@ def test_the_rights_of_arming_are_those_that_its_tests_live_on():
     wanted = {
         (f"{rule['resources'][0]}.{rule['apiGroups'][0]}".rstrip("."), frozenset(rule["verbs"]),
          tuple(rule.get("resourceNames", ())))
-        for rule in (*rights.CLUSTER, *rights.ARMING, *rights.OURS)
+        for rule in (*rights.CLUSTER, *rights.ARMING, *rights.OURS, *rights.PROBING)
     }  # fmt: skip
     text = section("operator.md", "More rights with `--arm`")
     described = set()
