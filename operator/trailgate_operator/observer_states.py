@@ -51,7 +51,7 @@ class States:
         claim, known = _claim_of(track, state), track.known
         if claim is not None:
             yield from self._claimed(track, state, claim, moment)
-        elif known is not None and known.spec in state.seen.specs:
+        elif known is not None and _unchanged(known, state):
             # Nothing that runs has changed: what is said of the one before holds.
             _settled(track, state, _verdict_of(known))
         elif state.child:
@@ -219,6 +219,16 @@ def _settled(track: Track, state: State, verdict: Verdict) -> None:
     state.verdict = verdict
     explained = verdict is Verdict.EXPLAINED
     track.known = Known(state.seen.generation, state.seen.thing.spec, explained)
+
+
+def _unchanged(known: Known, state: State) -> bool:
+    """Whether it is the state that is known: by its specification, or by its generation.
+
+    An API server of a newer version shows defaults that the older one didn't have: another
+    digest, and nobody wrote anything, or the generation would be another one.
+    """
+    same = 0 < known.generation == state.seen.generation
+    return same or known.spec in state.seen.specs
 
 
 def _verdict_of(known: Known) -> Verdict:

@@ -624,6 +624,19 @@ def test_a_restart_says_nothing_twice():
     assert again.later() == []
 
 
+def test_an_upgrade_of_the_cluster_that_shows_new_defaults_is_no_change():
+    watch = started()
+    newer = {"spec": {"newDefault": "as ever"}}
+    again = Watch(past_of(watch, [claim(0, None, FIRST)]))
+    again.join._began = True
+    again.see(workload(**newer))
+    assert again.later(600) == []
+    again.see(workload(generation=2, replicas=1, **newer))
+    assert again.later(600) == []
+    again.see(workload(generation=3, release="3.0", **newer))
+    assert again.later(600)[0] == ("discrepancy", "d", 3, "NoAdmission")
+
+
 def test_after_a_restart_it_goes_on_where_it_was():
     claims = [claim(0, None, FIRST), claim(1, FIRST, SECOND), claim(2, None, workload(uid="x"))]
     watch = started()
