@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from e2e.cluster.provider import Cluster
+from e2e.demo.pipeline import trailgate
 from e2e.stories.deployer import Deployer
 from e2e.stories.installation import Installation, wait_for
 from e2e.stories.say import say
@@ -34,6 +35,22 @@ class Stand:
     def is_enforced(self) -> bool:
         """Whether a bad image is refused, by dry run."""
         return "SignatureMissing" in self.deployer.try_out(deployment(self.bad, name="try"))
+
+    def disarm(self, reason: str, ticket: str = "INC-7") -> str:
+        """Run ``trailgate disarm`` as the administrator; returns what it printed."""
+        said = self._trailgate("disarm", "--for", "30m", "--reason", reason, "--ticket", ticket)
+        wait_for("the gate to stand aside", lambda: not self.release.is_armed(), 30)
+        return said
+
+    def arm(self) -> None:
+        """End what ``disarm`` began, and wait until the gate decides again."""
+        for one in json.loads(self._trailgate("disarm", "-o", "json"))["disarms"]:
+            self._trailgate("disarm", "--end", one["name"])
+        self.release.wait_until_armed(60)
+        wait_for("the gate to hold", self.is_enforced, 60)
+
+    def _trailgate(self, *arguments: str) -> str:
+        return trailgate(*arguments, "--kubeconfig", self.cluster.kubeconfig).stdout
 
     @contextmanager
     def deploying(self, what: str) -> Iterator[Account]:
