@@ -3,9 +3,9 @@
 ``with provider.cluster() as cluster:`` gives one that is gone afterwards. Chosen in this
 order: ``TRAILGATE_E2E_KUBECONFIG`` (a cluster of yours, named on purpose; the current
 context of a shell is never used), what ``python -m e2e.cluster up`` left running where
-``TRAILGATE_E2E_ATTACH=1`` asks for it, kind where a Docker daemon answers and kind is
-there (on PATH, or ``KIND=``), and the local node. ``TRAILGATE_E2E_PROVIDER`` (``kind`` or
-``local``) decides between the last two.
+``TRAILGATE_E2E_ATTACH=1`` (or ``=DIRECTORY``) asks for it, kind where a Docker daemon
+answers and kind is there (on PATH, or ``KIND=``), and the local node.
+``TRAILGATE_E2E_PROVIDER`` (``kind`` or ``local``) decides between the last two.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ def cluster() -> Iterator[Cluster]:
     if kubeconfig:
         yield ExistingCluster.named(Path(kubeconfig))
         return
-    if os.environ.get("TRAILGATE_E2E_ATTACH"):
-        yield attach(default_directory())
+    attached = os.environ.get("TRAILGATE_E2E_ATTACH")
+    if attached:
+        yield attach(default_directory() if attached == "1" else Path(attached))
         return
     with _new() as made:
         yield made
