@@ -10,6 +10,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+from e2e.cluster.errors import ClusterError
+
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -49,6 +51,46 @@ def archive(target: Path, name: str, program: Path, arguments: list[str], **labe
     files["oci-layout"] = _bytes({"imageLayoutVersion": "1.0.0"})
     target.write_bytes(_tar(files, mode=0o644))
     return target
+
+
+def check_named(source: Path) -> None:
+    """Raise ``ClusterError`` where an image of an OCI or Docker archive has no full name.
+
+    Loaded all the same, it would get a made-up one that no pod asks for.
+    """
+    try:
+        with tarfile.open(source) as tar:
+            wanted = {"index.json", "manifest.json"}
+            found = {
+                e.name.removeprefix("./"): e for e in tar if e.name.removeprefix("./") in wanted
+            }
+            texts = {name: _read(tar, entry) for name, entry in found.items()}
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise ClusterError(f"{source}: got no readable archive of an image: {error}") from error
+    if not texts:
+        raise ClusterError(f"{source}: got neither index.json nor manifest.json in the archive")
+    docker = [image.get("RepoTags") for image in texts.get("manifest.json") or []]
+    oci = [_oci_name(entry) for entry in texts.get("index.json", {}).get("manifests", [])]
+    names = oci or docker
+    if not names or not all(names):
+        raise ClusterError(
+            f"{source}: got an image without a full name in the archive, "
+            "expected one like registry.example/name:tag"
+        )
+
+
+def _oci_name(entry: dict[str, Any]) -> str | None:
+    annotations = entry.get("annotations") or {}
+    name = annotations.get("io.containerd.image.name")
+    tag = annotations.get("org.opencontainers.image.ref.name", "")
+    return name or (tag if "/" in tag else None)
+
+
+def _read(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Any:
+    file = tar.extractfile(entry)
+    if file is None:
+        raise ValueError(f"{entry.name} is no file")
+    return json.loads(file.read())
 
 
 def _tar(files: dict[str, bytes], mode: int) -> bytes:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from e2e.cluster import existing
+from e2e.cluster import existing, image
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.registry import Login, Registry
@@ -72,6 +72,7 @@ class KindCluster:
 
     def load(self, archive: Path) -> None:
         """Put an archive's images into the node."""
+        image.check_named(archive)
         _run(_kind(), "load", "image-archive", str(archive), "--name", self.name)
 
     def restart_api_server(self) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import http.client
+import io
 import json
 import os
 import subprocess
@@ -107,7 +108,7 @@ def test_a_kind_cluster_knows_the_registry_and_is_deleted_afterwards(fake_kind, 
         answer.request("GET", "/v2/")
         assert answer.getresponse().status == 401
         answer.close()
-        cluster.load(tmp_path / "image.tar")
+        cluster.load(tarred(tmp_path / "image.tar", **{"manifest.json": [{"RepoTags": ["x:1"]}]}))
         cluster.stop_node()
         with pytest.raises(ClusterError, match="got 2 running API servers, expected one"):
             cluster.restart_api_server()
@@ -233,6 +234,47 @@ def test_an_image_is_the_same_bytes_each_time_and_all_digests_hold(tmp_path):
     config = json.loads(files["blobs/sha256/" + manifest["config"]["digest"][7:]])
     assert config["config"]["Entrypoint"] == ["/thing", "serve"]
     assert config["rootfs"]["diff_ids"] == [manifest["layers"][0]["digest"]]
+
+
+def tarred(path, **files):
+    with tarfile.open(path, "w") as tar:
+        for name, document in files.items():
+            content = json.dumps(document).encode()
+            entry = tarfile.TarInfo(f"./{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+REF = "org.opencontainers.image.ref.name"
+
+
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"manifest.json": [{"RepoTags": ["example.org/a:1"]}]}, None),
+        ({"manifest.json": [{"RepoTags": ["example.org/a:1"]}, {"RepoTags": None}]}, "full name"),
+        ({"index.json": {"manifests": [{"annotations": {REF: "example.org/a:1"}}]}}, None),
+        ({"index.json": {"manifests": [{"annotations": {REF: "latest"}}]}}, "full name"),
+        ({"index.json": {"manifests": [{}]}}, "full name"),
+        ({"index.json": {"manifests": []}}, "full name"),
+        ({"other.json": {}}, "neither index.json nor manifest.json"),
+    ],
+)
+def test_an_image_without_a_full_name_is_not_loaded(tmp_path, files, complaint):
+    path = tarred(tmp_path / "image.tar", **files)
+    if complaint is None:
+        image.check_named(path)
+        return
+    with pytest.raises(ClusterError, match=complaint):
+        image.check_named(path)
+
+
+def test_what_is_no_archive_is_not_loaded(tmp_path):
+    (tmp_path / "image.tar").write_text("no tar")
+    for path in (tmp_path / "image.tar", tmp_path / "absent.tar"):
+        with pytest.raises(ClusterError, match="no readable archive"):
+            image.check_named(path)
 
 
 def test_slots_share_nothing():

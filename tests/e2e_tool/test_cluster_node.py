@@ -191,18 +191,6 @@ class TestPods:
         run(loaded, namespace, "web", container=mounts, volumes=volumes, securityContext=security)
         assert one(loaded, namespace, "pvc/data", "{.status.phase}") == "Bound"
 
-    def test_an_archive_whose_image_has_no_full_name_is_refused(self, local, archive, tmp_path):
-        with tarfile.open(archive) as tar:
-            tar.extractall(tmp_path / "layout", filter="data")
-        index = tmp_path / "layout" / "index.json"
-        document = json.loads(index.read_text())
-        del document["manifests"][0]["annotations"]["io.containerd.image.name"]
-        index.write_text(json.dumps(document))
-        with tarfile.open(tmp_path / "nameless.tar", "w") as tar:
-            tar.add(tmp_path / "layout", arcname=".")
-        with pytest.raises(ClusterError, match="an image without a full name"):
-            local.load(tmp_path / "nameless.tar")
-
     def test_an_image_that_nobody_loaded_does_not_run(self, loaded, namespace):
         absent = deployment("absent", image="trailgate.dev/e2e/absent:1",
                             container={"imagePullPolicy": "Never"})  # fmt: skip

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from e2e.cluster import image
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.kubectl import Kubectl
 from e2e.cluster.local import cgroups, guard, mounts, needs, slots
@@ -77,6 +78,7 @@ class LocalCluster:
 
     def load(self, archive: Path) -> None:
         """Put an archive's images into the node."""
+        image.check_named(archive)
         # The node has a /run and a /var of its own: it sees its own directory for sure.
         with tempfile.NamedTemporaryFile(dir=self.directory, suffix=".tar") as copy:
             shutil.copyfile(archive, copy.name)

@@ -134,7 +134,7 @@ def _last_steps(
 ) -> list[Callable[[], object]]:
     """What is to be done at the end, each whether or not the others could be."""
     return [
-        lambda: node and node.kill(),
+        node.kill if node is not None else bool,
         # Readable when the namespace's last process is gone.
         lambda: spaces and select.select([spaces], [], [], _NAMESPACE_SECONDS),
         lambda: network.remove(slot),

@@ -118,11 +118,6 @@ class Node:
         done = self._ctr("images", "import", str(archive))
         if done.returncode != 0:
             raise ClusterError(f"loading {archive.name}: {done.stderr.strip()}")
-        if "unpacking import-" in done.stdout:  # the name that ctr makes up
-            raise ClusterError(
-                f"loading {archive.name}: got an image without a full name in the archive, "
-                "expected one like registry.example/name:tag"
-            )
         return done.stdout
 
     def load_pause(self) -> None:
