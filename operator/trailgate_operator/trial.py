@@ -1,104 +1,50 @@
-"""``helm test``: what a policy refuses is refused, and what it lets in comes in, by dry run.
-
-Asked as anybody who deploys asks, so the whole way is tried: the API server, its webhook
-configuration, the network, the certificate, the gate, the policy.
-"""
+"""``helm test``: the sentinel's two questions, asked once by somebody who waits for the answers."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
 
+from trailgate.ledger.record import ControlTest, TestOutcome
 from trailgate.model.errors import TrailgateError
-from trailgate_kube.errors import ForbiddenError, KubeError
-from trailgate_kube.resources import WORKLOADS
-
-REFUSED = "trailgate.invalid/test:refused"
-"""By tag, and of a registry that no policy names: refused before anybody is asked for it."""
-_DENIAL = "trailgate: Pod "
-"""How the gate's own denials begin: RBAC and other plugins say something else."""
-_PODS = next(one for one in WORKLOADS if one.plural == "pods")
+from trailgate_kube.api import Writer
+from trailgate_operator.sentinel_probe import IMAGES, PROBE, Answer, ask
 
 
 class TrialError(TrailgateError):
     """The gate did not refuse, or did not let in; says which, and what came instead."""
 
 
-class Raw(Protocol):
-    """One request to the API server (``KubeClient``)."""
-
-    async def raw(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        query: Mapping[str, str] | None = None,
-    ) -> Any:
-        """Send it; raises ``KubeError``."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Tries both in a namespace that a policy enforces, until each came out as it must."""
+    """Asks until each answer is as it must be, or the time is over."""
 
-    kube: Raw
-    namespace: str
-    admitted: str
-    """An image that the policy lets in."""
+    kube: Writer
     seconds: float = 120
-    """A new policy takes a moment to reach the gate and the webhook configuration."""
+    """After an installation it takes a moment until the gate is armed."""
     pause: float = 2
     monotonic: Callable[[], float] = time.monotonic
 
     async def run(self) -> str:
         """Return what was seen; raises ``TrialError``."""
-        denial = await self._until(self._refusal)
-        await self._until(self._admission)
-        return f"refused:  {REFUSED}\n{denial}\n\nadmitted: {self.admitted}"
-
-    async def _refusal(self) -> str:
-        try:
-            await self._try(REFUSED)
-        except ForbiddenError as error:
-            _, found, said = str(error).partition(_DENIAL)
-            if found:
-                return _DENIAL + said
-            raise TrialError(f"got a refusal that isn't the gate's: {error}") from error
-        except KubeError as error:
-            raise TrialError(f"got no answer about {REFUSED}: {error}") from error
-        raise TrialError(
-            f"got a pod with {REFUSED} let in, expected a refusal: the gate isn't armed for "
-            f"{self.namespace} (kubectl get validatingwebhookconfiguration trailgate)"
-        )
-
-    async def _admission(self) -> str:
-        try:
-            await self._try(self.admitted)
-        except KubeError as error:
-            raise TrialError(f"got {self.admitted} refused, expected it let in: {error}") from error
-        return ""
-
-    async def _try(self, image: str) -> None:
-        container = {"name": "try", "image": image}
-        body = {
-            "apiVersion": _PODS.api_version,
-            "kind": _PODS.kind,
-            "metadata": {"generateName": "try-", "namespace": self.namespace},
-            "spec": {"containers": [container], "automountServiceAccountToken": False},
-        }
-        await self.kube.raw("POST", _PODS.path(self.namespace), body, query={"dryRun": "All"})
-
-    async def _until(self, attempt: Callable[[], Any]) -> str:
         deadline = self.monotonic() + self.seconds
+        return "\n\n".join([await self._until(deadline, test) for test in ControlTest])
+
+    async def _until(self, deadline: float, test: ControlTest) -> str:
         while True:
-            try:
-                return str(await attempt())
-            except TrialError:
-                if self.monotonic() >= deadline:
-                    raise
+            answer = await ask(self.kube, test)
+            if answer.outcome is TestOutcome.PASSED:
+                return f"{test.value} of {IMAGES[test]}: as it must be\n{answer.text}".rstrip()
+            if self.monotonic() >= deadline:
+                raise TrialError(_words(answer))
             await asyncio.sleep(self.pause)
+
+
+def _words(answer: Answer) -> str:
+    got = "no answer of the gate" if answer.got is None else answer.got.value
+    return (
+        f"{answer.test.value} of {IMAGES[answer.test]} in {PROBE}: got {got} {answer.text}".rstrip()
+        + "; look at: kubectl get validatingwebhookconfiguration,dpol"
+    )

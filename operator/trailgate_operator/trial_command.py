@@ -19,25 +19,20 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command(context_settings={"auto_envvar_prefix": "TRAILGATE", "show_default": True})
 @click.version_option(trailgate.__version__, prog_name="trailgate-operator-test")
 @click.option("--kubeconfig", type=_FILE, help="The cluster; without it the pod's own.")
-@click.option("--namespace", required=True, help="A namespace that a policy enforces.")
-@click.option("--admitted", required=True, metavar="IMAGE", help="What that policy lets in.")
 @click.option(
     "--wait", type=click.FloatRange(0, 3600), default=120.0,
-    help="Seconds for the policy to reach the gate.",
+    help="Seconds for the gate to be armed.",
 )  # fmt: skip
-def command(kubeconfig: Path | None, namespace: str, admitted: str, wait: float) -> None:
-    """Try, by dry run, what must be refused and what must be let in."""
-    seen = run_or_exit(
-        "trailgate-operator-test",
-        lambda: asyncio.run(_try(kubeconfig, namespace, admitted, wait)),
-    )
+def command(kubeconfig: Path | None, wait: float) -> None:
+    """Ask the gate, by dry run, what it must refuse and what it must let in."""
+    seen = run_or_exit("trailgate-operator-test", lambda: asyncio.run(_try(kubeconfig, wait)))
     click.echo(seen)
 
 
-async def _try(kubeconfig: Path | None, namespace: str, admitted: str, wait: float) -> str:
+async def _try(kubeconfig: Path | None, wait: float) -> str:
     trial, client = needed("trailgate_operator.trial"), needed("trailgate_kube.client")
     async with await client.KubeClient.open(kubeconfig) as kube:
-        seen: str = await trial.Trial(kube, namespace, admitted, wait).run()
+        seen: str = await trial.Trial(kube, wait).run()
         return seen
 
 

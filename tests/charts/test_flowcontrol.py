@@ -131,7 +131,8 @@ class Rush:
 @pytest.mark.parametrize("enabled", [True, False], ids=["seats of its own", "as everybody"])
 def test_the_gate_writes_while_nobody_else_gets_through(narrow, enabled):
     plane = narrow.plane
-    narrow.install("helm4", at("flowControl.enabled", enabled))
+    arguments = ["--install", "--create-namespace"]
+    narrow.upgrade("helm4", at("flowControl.enabled", enabled), arguments=arguments)
     try:
         with slow_webhook(plane) as (url, release):
             rush = Rush(plane)

@@ -10,6 +10,7 @@ from tests.charts.installing import eventually, installed
 from tests.charts.rendering import NAMESPACE, at
 from tests.kube.batches import Chain
 from trailgate_kube.resources import ADMISSIONS, DEPLOY_POLICIES, DISARMS, WORKLOADS
+from trailgate_operator.sentinel_probe import ADMITTED, PROBE, pod
 
 pytestmark = [pytest.mark.cluster, pytest.mark.helm]
 
@@ -300,6 +301,36 @@ def test_the_uninstall_hook_stops_our_pods_and_changes_nothing_else_of_them(stag
     stage.call(stage.admin, "DELETE", path)
 
 
+def test_the_operator_keeps_the_probes_policy_and_writes_no_other(stage):
+    collection, merge = DEPLOY_POLICIES.path(None), "application/merge-patch+json"
+    made = stage.call(stage.operator, "POST", collection, policy(PROBE))
+    path = DEPLOY_POLICIES.path(None, PROBE)
+    stage.call(stage.operator, "PUT", path, made | {"metadata": made["metadata"] | {"labels": {"a": "b"}}})  # fmt: skip
+    stage.refused("trailgate-policies", stage.operator, "POST", collection, policy(named()))
+    stage.refused("trailgate-policies", stage.careless, "PATCH", path, {"spec": {"mode": "Audit"}}, content_type=merge)  # fmt: skip
+    stage.call(stage.admin, "DELETE", path)
+
+
+@pytest.mark.parametrize("kind", WORKLOADS, ids=lambda kind: kind.kind)
+def test_nothing_runs_where_the_control_is_tested(stage, kind):
+    strict = pod(ADMITTED)["spec"]  # or Pod Security refuses it first
+    what = body(kind, named(), strict if kind.kind == "Pod" else SPECS[kind.kind], PROBE)
+    stage.refused("trailgate-probe", stage.admin, "POST", kind.path(PROBE), what)
+    stage.call(stage.admin, "POST", kind.path(PROBE) + DRY, what)
+
+
+def test_the_sentinel_may_ask_there_and_nowhere_else(stage):
+    for image, namespace, allowed in ((ADMITTED, PROBE, True), (ADMITTED, NAMESPACE, False)):
+        tried = pod(image) | {"metadata": {"name": PROBE, "namespace": namespace}}
+        path = WORKLOADS[0].path(namespace) + DRY
+        if allowed:
+            stage.call(stage.operator, "POST", path, tried)
+            stage.refused("trailgate-probe", stage.operator, "POST", WORKLOADS[0].path(namespace), tried)  # fmt: skip
+        else:
+            with pytest.raises(ApiError, match="cannot create resource"):
+                stage.call(stage.operator, "POST", path, tried)
+
+
 # Workloads where the gate is never asked.
 
 
@@ -383,19 +414,19 @@ def test_a_kubelet_makes_its_mirror_pod(stage):
 
 def test_kube_system_is_only_warned_about_unless_told(stage):
     installation = stage.installation
-    pod = body(WORKLOADS[0], named(), POD, KUBE)
+    one = body(WORKLOADS[0], named(), POD, KUBE)
     try:
         installation.upgrade("helm4")
 
         def only_a_warning():
-            done = stage.plane.kubectl(stage.editor, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)  # fmt: skip
+            done = stage.plane.kubectl(stage.editor, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(one), check=False)  # fmt: skip
             return done.returncode == 0 and "Warning: " in done.stderr and "editor@example should not write" in done.stderr  # fmt: skip
 
         eventually(only_a_warning)
         installation.upgrade("helm4", at("guards.kubeSystem.action", "Off"))
 
         def nothing():
-            done = stage.plane.kubectl(stage.editor, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(pod), check=False)  # fmt: skip
+            done = stage.plane.kubectl(stage.editor, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(one), check=False)  # fmt: skip
             return done.returncode == 0 and not done.stderr
 
         eventually(nothing)
@@ -455,5 +486,5 @@ def test_the_guards_are_well_typed(stage):
     checked = [
         one["status"] for (kind, _), one in objects.items() if kind == "ValidatingAdmissionPolicy"
     ]
-    assert len(checked) == 4
+    assert len(checked) == 5
     assert not [status for status in checked if status["typeChecking"]]

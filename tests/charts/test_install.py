@@ -182,7 +182,8 @@ def test_the_end_of_our_namespace_is_not_stuck(installation):
         plane.kubectl(plane.admin, "delete", "pods", "--all", "-n", NAMESPACE, "--force", "--grace-period=0")  # fmt: skip
         plane.kubectl(plane.admin, "delete", "namespace", NAMESPACE, "--timeout=40s")
         # The cluster-wide half has lost its release's secret with the namespace.
-        plane.kubectl(plane.admin, "delete", "clusterrole,clusterrolebinding,flowschema,prioritylevelconfiguration", "-lapp.kubernetes.io/name=trailgate")  # fmt: skip
+        half = "clusterrole,clusterrolebinding,flowschema,prioritylevelconfiguration,namespace"
+        plane.kubectl(plane.admin, "delete", half, "-lapp.kubernetes.io/name=trailgate")
 
 
 def test_the_api_server_takes_every_object_as_it_is(installation):
@@ -191,7 +192,6 @@ def test_the_api_server_takes_every_object_as_it_is(installation):
     for namespace in ("shop", "bank"):
         plane.namespace(namespace)
     with installed(installation, EVERYTHING):
-        plane.namespace("trailgate-test")
         plane.service_account(NAMESPACE, "trailgate-test")
         manifest = yaml.safe_dump_all(render(installation.helms["helm4"], EVERYTHING))
         said = plane.kubectl(

@@ -259,7 +259,7 @@ def test_the_pods_own_labels_do_not_reach_the_selectors(helm):
 def test_the_image_is_the_one_that_stands_in_every_record(helm):
     for name, _, spec in pods(render(helm)):
         for container in spec["containers"]:
-            said = [a for a in container["args"] if a.startswith("--image=")]
+            said = [a for a in container.get("args", ()) if a.startswith("--image=")]
             assert said in ([], [f"--image={container['image']}"]), name
     spec = find(render(helm), "Deployment", "trailgate-webhook")["spec"]["template"]["spec"]
     assert spec["containers"][0]["image"] == f"registry.example/platform/trailgate-webhook@{DIGEST}"
@@ -299,6 +299,7 @@ def test_each_hook_runs_before_it_is_needed_and_goes(helm):
     for one in hooks:
         weight = int(one["metadata"]["annotations"]["helm.sh/hook-weight"])
         assert (weight == 0) == (one["kind"] in ("Job", "Pod")), one
+        assert one["kind"] != "DeployPolicy"
         policy = one["metadata"]["annotations"]["helm.sh/hook-delete-policy"].split(",")
         assert "before-hook-creation" in policy
         assert ("hook-succeeded" in policy) == (one["kind"] != "Pod")  # its log is the result
