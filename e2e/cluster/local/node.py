@@ -16,11 +16,13 @@ from e2e.cluster import image
 from e2e.cluster.errors import ClusterError
 from e2e.cluster.local import cgroups, runtime, settings
 from e2e.cluster.local.slots import Slot
+from e2e.controlplane.errors import StartError
 from e2e.controlplane.pki import Authority, Pair
 from e2e.controlplane.process import Process
 from e2e.controlplane.start import ControlPlane
 
 _START_SECONDS = 60.0
+_KUBELET_STARTS = 5
 _NODE_SECONDS = 90.0
 _IMPORT_SECONDS = 300
 
@@ -82,7 +84,15 @@ class Node:
     def start_kubelet(self) -> None:
         """Start the kubelet and wait until the node says that it is ready."""
         since = time.time()
-        self._run("kubelet", lambda: self.ready(since), _NODE_SECONDS)
+        for start in range(1, _KUBELET_STARTS + 1):
+            try:
+                self._run("kubelet", lambda: self.ready(since), _NODE_SECONDS)
+            except StartError:
+                # It ends where containerd's CRI isn't up yet; an init system starts it again.
+                if start == _KUBELET_STARTS or self._running["kubelet"].returncode is None:
+                    raise
+            else:
+                return
 
     def start_rest(self) -> None:
         """Start kube-proxy and the scheduler, which nobody stops."""
