@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import copy
 import threading
 import time
 from collections import Counter
@@ -19,7 +18,7 @@ from trailgate.ledger.admitted import state_id
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
 from trailgate_kube.client import KubeClient
-from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableError
+from trailgate_kube.errors import ConflictError, ForbiddenError, NotFoundError, UnavailableError
 from trailgate_kube.resources import WORKLOADS
 
 _DEPLOYMENTS = next(one for one in WORKLOADS if one.kind == "Deployment")
@@ -130,12 +129,15 @@ class Stream:
             with contextlib.suppress(NotFoundError):  # an earlier story's, of another image
                 await kube.delete(_DEPLOYMENTS, name, manifests.SHOP)
             return await kube.create(_DEPLOYMENTS, self.good, manifests.SHOP)
-        stored = await kube.get(_DEPLOYMENTS, name, manifests.SHOP)
-        changed = copy.deepcopy(stored)
-        (container,) = changed["spec"]["template"]["spec"]["containers"]
-        container["env"] = [{"name": "NUMBER", "value": f"{time.time_ns()}"}]
-        changed.pop("status", None)
-        return await kube.replace(_DEPLOYMENTS, changed, manifests.SHOP)
+        while True:
+            changed = await kube.get(_DEPLOYMENTS, name, manifests.SHOP)
+            (container,) = changed["spec"]["template"]["spec"]["containers"]
+            container["env"] = [{"name": "NUMBER", "value": f"{time.time_ns()}"}]
+            changed.pop("status", None)
+            try:
+                return await kube.replace(_DEPLOYMENTS, changed, manifests.SHOP)
+            except ConflictError:  # its controller wrote the status in between, as any client meets
+                continue
 
     async def _bad(self, kube: KubeClient, number: int) -> None:
         account = self.account
