@@ -232,9 +232,9 @@ class MemoryKube:
     async def _news(self, seen: int, seconds: float) -> bool:
         async with self._changed:
             try:
-                await asyncio.wait_for(
-                    self._changed.wait_for(lambda: self._version > seen), seconds
-                )
+                # Not wait_for: cancelled as the news comes, it would go on as if nothing were.
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait_for(lambda: self._version > seen)
             except TimeoutError:
                 return False
         return True
