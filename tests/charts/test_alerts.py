@@ -52,7 +52,7 @@ def test_each_rule_links_to_its_heading(helm):
     rule = find(render(helm, values), "PrometheusRule", "trailgate")["spec"]["groups"][0]["rules"][
         0
     ]
-    assert rule["annotations"]["runbook_url"] == "docs/how-to/alerts.md#trailgaterecorderabsent"
+    assert rule["annotations"]["runbook_url"] == "docs/how-to/alerts.md#trailgateunarmed"
 
 
 def test_what_is_scraped_is_there(helm):
