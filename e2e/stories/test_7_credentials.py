@@ -1,0 +1,72 @@
+"""A registry that asks for a login, and a gate that has none but the workloads' own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from e2e.demo import manifests
+from e2e.stories.installation import wait_for
+from e2e.stories.shop import PULL_SECRET, deployment
+from e2e.stories.stand import Stand
+
+pytestmark = pytest.mark.timeout(600)
+
+_LISTED = [{"namespace": manifests.SHOP, "name": PULL_SECRET}]
+
+
+@pytest.fixture(scope="module")
+def without_own_login(stand: Stand) -> Iterator[Stand]:
+    """The gate with no credentials of its own, and nothing listed."""
+    before = stand.release.values.get("registry", {})
+    stand.release.upgrade(registry={**before, "credentialsSecret": "", "imagePullSecrets": []})
+    yield stand
+    stand.release.upgrade(registry=before)
+    wait_for("the gate to hold", stand.is_enforced, 30)
+
+
+def test_an_unlisted_secret_is_not_read_and_named(without_own_login: Stand) -> None:
+    refused = without_own_login.deployer.try_out(_good(without_own_login))
+    assert "EvidenceUnavailable" in refused
+    assert f"{manifests.SHOP}/{PULL_SECRET}" in refused
+    assert "SignatureMissing" not in refused, "not being let in is no missing signature"
+
+
+def test_a_listed_secret_lets_its_pods_be_judged(without_own_login: Stand) -> None:
+    stand = without_own_login
+    stand.release.upgrade(
+        registry={**stand.release.values["registry"], "imagePullSecrets": _LISTED}
+    )
+    assert "SignatureMissing" in stand.deployer.try_out(deployment(stand.bad, name="try"))
+    stand.deployer.apply(_good(stand))
+    stand.cluster.kubectl(
+        "rollout", "status", "deployment/own-login", "-n", manifests.SHOP, "--timeout=60s"
+    )
+    stand.deployer.kubectl("delete", "deployment/own-login", "-n", manifests.SHOP)
+
+
+def test_and_only_pods_that_name_it(without_own_login: Stand) -> None:
+    anonymous = copy.deepcopy(_good(without_own_login))
+    del anonymous["spec"]["template"]["spec"]["imagePullSecrets"]
+    refused = without_own_login.deployer.try_out(anonymous)
+    assert "EvidenceUnavailable" in refused, "what others learned by their login is not told"
+
+
+def test_the_gate_may_read_that_one_secret(without_own_login: Stand) -> None:
+    can = without_own_login.cluster.kubectl
+    account = "--as=system:serviceaccount:trailgate-system:trailgate-webhook"
+
+    def allowed(*words: str, namespace: str = manifests.SHOP) -> str:
+        return can("auth", "can-i", *words, "-n", namespace, account, check=False).stdout.strip()
+
+    assert allowed("get", f"secrets/{PULL_SECRET}") == "yes"
+    assert allowed("get", "secrets/another") == "no"
+    assert allowed("list", "secrets") == "no"
+    assert allowed("get", f"secrets/{PULL_SECRET}", namespace="default") == "no"
+
+
+def _good(stand: Stand) -> dict[str, Any]:
+    return deployment(stand.good, name="own-login")
