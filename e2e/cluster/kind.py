@@ -177,7 +177,8 @@ def running() -> Iterator[KindCluster]:
     with tempfile.TemporaryDirectory(prefix="trailgate-e2e-") as temporary:
         directory = Path(temporary)
         kubeconfig = directory / "kubeconfig"
-        clearing = _when_gone([*delete, "--kubeconfig", str(kubeconfig)])
+        clear = ["sh", "-c", '"$@"; rm -rf "$0"', temporary, *delete]
+        clearing = _when_gone([*clear, "--kubeconfig", str(kubeconfig)])
         try:
             create = ["create", "cluster", "--name", name, "--kubeconfig", str(kubeconfig)]
             create += ["--config=-", "--wait=180s"]

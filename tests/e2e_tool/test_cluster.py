@@ -149,7 +149,8 @@ def test_a_kind_cluster_is_deleted_when_its_starter_is_killed(fake_kind):
     starter.kill()
     starter.wait()
     deadline = time.monotonic() + 20
-    while "kind delete cluster" not in fake_kind.read_text():
+    kubeconfig = fake_kind.read_text().split("--kubeconfig ")[1].split()[0]
+    while "kind delete" not in fake_kind.read_text() or Path(kubeconfig).parent.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
