@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from trailgate_operator.probes import Health
 from trailgate_operator.selfreview import SelfReview
 from trailgate_operator.sentinel import Parts as Guarded
 from trailgate_operator.sentinel import Rhythm, Sentinel
+from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_tests import Timer
 from trailgate_operator.spool_cap import SpoolCap
 from trailgate_operator.trail import Tell
@@ -47,6 +48,8 @@ class Trail:
     """In the ledger."""
     spooled: Callable[[], int | None] = lambda: None
     """Batches in the spool at the last look."""
+    register: Register = field(default_factory=Register)
+    """The policies that the ledger knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ def _sentinel(
             spooled=trail.spooled,
             entries=trail.entries,
             observed=lambda: observer.counts() if observer.problem() is None else None,
+            register=trail.register,
+            recorded=trail.recorded,
             tell=given.tell,
             context=_by(_SENTINEL, given.context),
             metrics=given.metrics,

@@ -1,4 +1,4 @@
-"""The sentinel: shows that the control operates, by testing it and by heartbeats.
+"""The sentinel: shows that the control operates, by tests and heartbeats, and what changed unseen.
 
 What it says goes through the recorder. That nobody watched while the operator was away is
 told by the observer, which is away with it: one downtime is told once.
@@ -24,6 +24,7 @@ from trailgate_kube.policies import Policies
 from trailgate_kube.webhooks import Address
 from trailgate_operator.loops import Routine, run_all
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.sentinel_policies import ClaimParts, Register, Unclaimed
 from trailgate_operator.sentinel_pulse import Counts, Heart, PulseParts
 from trailgate_operator.sentinel_tests import ControlTests, TestParts, Timer
 from trailgate_operator.trail import Tell
@@ -47,6 +48,9 @@ class Parts:
     entries: Callable[[], int]
     """In the ledger."""
     observed: Callable[[], Counts | None]
+    register: Register
+    recorded: Callable[[], datetime | None]
+    """Since when the ledger has everything that was in the spool."""
     tell: Tell
     context: Context
     metrics: Metrics
@@ -94,17 +98,25 @@ class Sentinel:
             ),
             rhythm.heartbeat, clock=clock,
         )  # fmt: skip
+        self._register = parts.register
+        self._unclaimed = Unclaimed(
+            ClaimParts(parts.kube, parts.register, parts.recorded, parts.tell, parts.context),
+            clock=clock,
+        )
         self._testing = Routine(self.name, self._tests.look, parts.metrics.loops)
         self._beating = Routine("heartbeat", self._heart.look, parts.metrics.loops)
+        self._comparing = Routine("policy-changes", self._unclaimed.look, parts.metrics.loops)
 
     def wake(self) -> None:
         """Something may have changed, or it may be time."""
         self._testing.wake()
         self._beating.wake()
+        self._comparing.wake()
 
     def problem(self) -> str | None:
         """See ``Loop.problem``. A test that didn't pass is none: ``note`` has it."""
-        return self._testing.problem() or self._beating.problem()
+        parts = (self._testing, self._beating, self._comparing)
+        return next((told for one in parts if (told := one.problem())), None)
 
     def note(self) -> str | None:
         """Say which control test did not pass."""
@@ -112,6 +124,7 @@ class Sentinel:
 
     def appended(self, _index: int, record: bytes) -> None:
         """Take note of a new entry of the ledger: after each arming it is tested."""
+        self._register.note(record)
         if _STATE not in record:
             return
         told = orjson.loads(record)
@@ -122,7 +135,7 @@ class Sentinel:
 
     async def run(self, stop: asyncio.Event) -> None:
         """See ``Loop.run``. At the end the last heartbeat tells until when it was there."""
-        await run_all([self._testing, self._beating], stop)
+        await run_all([self._testing, self._beating, self._comparing], stop)
         with contextlib.suppress(KubeError, LedgerUnavailableError, TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self._heart.beat()

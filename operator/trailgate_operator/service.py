@@ -52,6 +52,7 @@ from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
 from trailgate_operator.returns import ImageHistory
+from trailgate_operator.sentinel_policies import Register
 
 _SUBJECTS = "subject:"
 _BACKOFF = (0.5, 10.0)
@@ -60,6 +61,7 @@ _LAST_PASS = 15.0
 _LAST_WATCH = 2.0
 
 _T = TypeVar("_T")
+Noting = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 async def serve(configuration: Configuration) -> None:
@@ -84,8 +86,10 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        observed = Past(uid)
-        past = await asyncio.to_thread(read_past, store, stop.is_set, observed)
+        observed, register = Past(uid), Register()
+        past = await asyncio.to_thread(
+            read_past, store, stop.is_set, (observed.noting, register.noting)
+        )
         if past is None:
             return
         vault, history = past
@@ -99,19 +103,20 @@ async def serve(configuration: Configuration) -> None:
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
         )  # fmt: skip
-        trail = _trail(observed, recorder)
+        trail = _trail(observed, register, recorder)
         given = Given(kube, recorder.tell, desk.context, metrics, health, trail)
         await run(recorder, configuration.namespace, stop, health, loops(configuration, given))
         await _announce_end(store, desk.context, log_key.name)
 
 
-def _trail(observed: Past, recorder: Recorder) -> Trail:
+def _trail(observed: Past, register: Register, recorder: Recorder) -> Trail:
     return Trail(
         observed,
         lambda: recorder.emptied,
         recorder.followers.append,
         entries=lambda: recorder.size,
         spooled=lambda: recorder.waiting,
+        register=register,
     )
 
 
@@ -134,19 +139,19 @@ def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStor
 
 
 def read_past(
-    store: LedgerStore, stopping: Callable[[], bool], observed: Past | None = None
+    store: LedgerStore, stopping: Callable[[], bool], noting: Sequence[Noting] = ()
 ) -> tuple[Vault, ImageHistory] | None:
     """Read what the ledger knows of people and images: all of it, so in a thread.
 
-    ``observed`` is shown all of it, too.
+    ``noting`` are shown all of it, too, and pass it on.
 
     None where ``stopping`` became true before its end. ``LedgerCorruptError`` where the
     positions to go on from are not those of the entries.
     """
     vault, taken = Vault(store.disclosures(_SUBJECTS)), Taken()
     records: Iterator[bytes] = itertools.takewhile(lambda _: not stopping(), store.records())
-    if observed is not None:
-        records = observed.noting(records)
+    for note in noting:
+        records = note(records)
     history = ImageHistory.read(taken.noting(records))
     if stopping():
         return None

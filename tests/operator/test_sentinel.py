@@ -33,6 +33,8 @@ from trailgate_operator.metrics import Metrics
 from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
+from trailgate_operator.sentinel_policies import Register
+from trailgate_operator.sentinel_policies import digest_of as policy_digest
 from trailgate_operator.sentinel_policy import ProbePolicy, body
 from trailgate_operator.sentinel_probe import ADMITTED, IMAGES, PROBE, REFUSED, judge, pod
 from trailgate_operator.sentinel_tests import Timer
@@ -144,12 +146,13 @@ class Post:
         self.kube, self.metrics = GatedKube(), Metrics()
         self.time, self.armed, self.told, self.full = 0.0, True, [], False
         self.observed = Counted(12, 1)
-        self.policies = Policies(self.kube)
+        self.policies, self.register, self.recorded = Policies(self.kube), Register(), None
         self.sentinel = Sentinel(
             Parts(
                 kube=self.kube, policies=self.policies, address=address or Address(),
                 armed=lambda: self.armed, spooled=lambda: 4, entries=lambda: 77,
                 observed=lambda: self.observed, tell=self.tell, context=ex.context_of("sentinel"),
+                register=self.register, recorded=lambda: self.recorded,
                 metrics=self.metrics,
             ),
             Rhythm(Timer(every)), clock=self.now, monotonic=lambda: self.time,
@@ -163,7 +166,23 @@ class Post:
         if self.full:
             raise LedgerUnavailableError("disk full")
         self.told += statements
+        for one in statements:
+            self.append(one.claim)
         return frozenset(one.key for one in statements)
+
+    def append(self, claim):
+        self.sentinel.appended(1, json.dumps(claim, separators=(",", ":")).encode())
+
+    async def unclaimed(self, later=0.0, recorded=0.0):
+        """Some time later it compares; returns what is new, in short."""
+        self.time += later
+        self.recorded = None if recorded is None else self.now() - timedelta(seconds=recorded)
+        before = len(self.told)
+        await self.sentinel._unclaimed.look()
+        return [
+            (one.claim["name"], one.claim["state"], one.claim["absent"].get("/caller"))
+            for one in self.told[before:]
+        ]
 
     async def ready(self):
         """Everything is there."""
@@ -466,3 +485,96 @@ async def test_after_a_restart_one_gap_tells_the_downtime_and_no_heartbeat_claim
     assert beat["since"] > gap["since"]
     assert datetime.fromisoformat(beat["since"]) - before >= timedelta(hours=1)
     assert beat["gate"]["component"] == "sentinel"
+
+
+def policy_change(name, digest, state="changed"):
+    """What the gate claims of a policy's change."""
+    return {"kind": "control-state", "subject": "policy", "state": state, "name": name,
+            "digest": None if digest is None else str(digest)}  # fmt: skip
+
+
+async def given(post, name, mode="Audit"):
+    """Create or change a policy, as anybody does; returns its digest."""
+    spec = {"mode": mode, "namespaces": ["shop"], "rules": []}
+    item = {"metadata": {"name": name}, "spec": spec}
+    try:
+        found = await post.kube.get(DEPLOY_POLICIES, name)
+    except NotFoundError:
+        stored = await post.kube.create(DEPLOY_POLICIES, item)
+    else:
+        stored = await post.kube.replace(DEPLOY_POLICIES, found | {"spec": spec})
+    return policy_digest(stored)
+
+
+async def test_policies_from_before_the_gate_are_told_once_without_a_name():
+    post = Post()
+    digest = await given(post, "old")
+    assert await post.unclaimed() == []
+    assert await post.unclaimed(29) == []
+    assert await post.unclaimed(1) == [("old", "created", "NotFound")]
+    (told,) = post.told
+    assert told.claim["digest"] == str(digest)
+    assert told.claim["previousDigest"] is None
+    assert await post.unclaimed(600) == []
+
+
+async def test_a_change_that_the_gate_claimed_is_not_told_again():
+    post = Post()
+    post.append(policy_change("p", await given(post, "p"), "created"))
+    assert await post.unclaimed(0) == await post.unclaimed(600) == []
+    digest = await given(post, "p", "Enforce")
+    assert await post.unclaimed() == []
+    post.append(policy_change("p", digest))
+    assert await post.unclaimed(600) == []
+    await post.kube.delete(DEPLOY_POLICIES, "p")
+    post.append(policy_change("p", None, "deleted"))
+    assert await post.unclaimed(0) == await post.unclaimed(600) == []
+
+
+async def test_changes_while_nobody_asked_the_gate_are_told():
+    post = Post()
+    before = await given(post, "p")
+    post.append(policy_change("p", before, "created"))
+    after = await given(post, "p", "Enforce")
+    assert await post.unclaimed() == []
+    assert await post.unclaimed(30) == [("p", "changed", "NotFound")]
+    claim = post.told[-1].claim
+    assert (claim["previousDigest"], claim["digest"]) == (str(before), str(after))
+    await post.kube.delete(DEPLOY_POLICIES, "p")
+    assert await post.unclaimed() == []
+    assert await post.unclaimed(30) == [("p", "deleted", "NotFound")]
+    assert post.told[-1].claim["previousDigest"] == str(after)
+
+
+async def test_nothing_is_told_while_a_claim_may_still_wait_in_the_spool():
+    post = Post()
+    await given(post, "p")
+    await post.unclaimed(0)
+    assert await post.unclaimed(7200, recorded=None) == []
+    assert await post.unclaimed(0, recorded=7180) == []
+    assert await post.unclaimed(0, recorded=7170) == [("p", "created", "NotFound")]
+
+
+async def test_a_policy_that_can_not_be_read_has_a_digest_too():
+    post = Post()
+    await post.kube.create(DEPLOY_POLICIES, {"metadata": {"name": "p"}, "spec": {"mode": 1}})
+    await post.unclaimed()
+    assert await post.unclaimed(30) == [("p", "created", "NotFound")]
+
+
+async def test_after_a_restart_it_knows_what_the_ledger_knows():
+    post = Post()
+    digest = await given(post, "p")
+    other = {"kind": "control-state", "subject": "gate", "name": "p", "digest": None}
+    records = [
+        policy_change("p", Digest.of(b"older"), "created"),
+        policy_change("gone", Digest.of(b"x"), "created"),
+        policy_change("p", digest),
+        policy_change("gone", None, "deleted"),
+        other,
+        {"kind": "admitted", "text": '"subject":"policy"', "subject": None},
+    ]
+    lines = [json.dumps(one, separators=(",", ":")).encode() for one in records]
+    register = Register()
+    assert list(register.noting(lines)) == lines
+    assert register.known == {"p": str(digest)}

@@ -1,0 +1,140 @@
+"""Tells a policy's change that no claim explains: made while the gate wasn't asked.
+
+Who changes a policy is claimed by the gate, where the API server asks it. It doesn't while
+disarmed, and goes on where no gate answers. So what is there is held against what the trail
+says is there; a difference that everything spooled since has not explained is told, without
+a name. The first time, that is each policy from before the gate was armed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+import orjson
+
+from trailgate.ledger.form import stamp
+from trailgate.ledger.record import Context, ControlState, ControlSubject, control_state
+from trailgate.model.canonical import fingerprint
+from trailgate.model.digest import Digest
+from trailgate.model.errors import MalformedError
+from trailgate.model.reason import Absence
+from trailgate.policy.parse import parse_policy
+from trailgate_kube import logs
+from trailgate_kube.api import Object, Reader
+from trailgate_kube.resources import DEPLOY_POLICIES
+from trailgate_operator.trail import Statement, Tell
+
+PATIENCE: Final = timedelta(seconds=30)
+"""For the gate's claim to come into the spool."""
+_MARK: Final = b'"subject":"policy"'
+
+
+@dataclass(slots=True)
+class Register:
+    """The policies that the trail says are there. Show it all records in order."""
+
+    known: dict[str, str] = field(default_factory=dict)
+    """Digest by name."""
+
+    def noting(self, records: Iterable[bytes]) -> Iterator[bytes]:
+        """Pass records through, noting each."""
+        for record in records:
+            self.note(record)
+            yield record
+
+    def note(self, content: bytes) -> None:
+        """Note one record."""
+        if _MARK not in content:
+            return
+        record = orjson.loads(content)
+        if record["kind"] != "control-state" or record["subject"] != "policy":
+            return
+        if record["digest"] is None:
+            self.known.pop(record["name"], None)
+        else:
+            self.known[record["name"]] = record["digest"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimParts:
+    """What it works with."""
+
+    reader: Reader
+    register: Register
+    recorded: Callable[[], datetime | None]
+    """Since when the ledger has everything that was in the spool."""
+    tell: Tell
+    context: Context
+
+
+class Unclaimed:
+    """Looks for them. ``look`` is one pass of a ``Routine``."""
+
+    def __init__(self, parts: ClaimParts, *, clock: Callable[[], datetime]) -> None:
+        self._parts, self._clock = parts, clock
+        self._since: dict[tuple[str, str | None], datetime] = {}
+        """Since when a difference is seen: a policy's name, and its digest now."""
+
+    async def look(self) -> None:
+        """One pass. ``KubeError``, ``LedgerUnavailableError``."""
+        now = self._clock()
+        there = await self._there()
+        known = self._parts.register.known
+        differ = {
+            (name, there.get(name))
+            for name in there.keys() | known.keys()
+            if there.get(name) != known.get(name)
+        }
+        self._since = {one: self._since.get(one, now) for one in differ}
+        recorded = self._parts.recorded()
+        if recorded is None:
+            return
+        due = sorted(name for (name, _), at in self._since.items() if at + PATIENCE <= recorded)
+        await self._parts.tell([self._words(name, there.get(name), now) for name in due])
+        for name in due:
+            logs.write(logging.WARNING, "a policy changed unseen by the gate", name=name)
+
+    async def _there(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        following = ""
+        while True:
+            page = await self._parts.reader.page(DEPLOY_POLICIES, following=following)
+            found |= {item["metadata"]["name"]: str(digest_of(item)) for item in page.items}
+            following = page.following
+            if not following:
+                return found
+
+    def _words(self, name: str, digest: str | None, now: datetime) -> Statement:
+        before = self._parts.register.known.get(name)
+        if digest is None:
+            state = ControlState.DELETED
+        else:
+            state = ControlState.CREATED if before is None else ControlState.CHANGED
+        claim = control_state(
+            self._parts.context,
+            now,
+            ControlSubject.POLICY,
+            state,
+            name=name,
+            digest=None if digest is None else Digest.parse(digest),
+            previous=None if before is None else Digest.parse(before),
+            caller=Absence.NOT_FOUND,
+        )
+        return Statement(f"policy/{name}/{digest}/{stamp(now)}", claim)
+
+
+def digest_of(item: Object) -> Digest:
+    """Name a policy's form as the gate does: the readable ones as every decision names them."""
+    typed = {"apiVersion": DEPLOY_POLICIES.api_version, "kind": DEPLOY_POLICIES.kind, **item}
+    try:
+        return parse_policy(typed).reference.digest
+    except MalformedError:
+        pass
+    try:
+        return fingerprint(item.get("spec"))
+    except MalformedError:
+        return Digest.of(orjson.dumps(item.get("spec"), option=orjson.OPT_SORT_KEYS))
