@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
 from trailgate.ledger.keys import read_signing_key
@@ -61,7 +61,14 @@ _LAST_PASS = 15.0
 _LAST_WATCH = 2.0
 
 _T = TypeVar("_T")
-Noting = Callable[[Iterator[bytes]], Iterator[bytes]]
+
+
+class Notes(Protocol):
+    """Notes what it needs of the ledger's past."""
+
+    def noting(self, records: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass records through from index 0, noting each."""
+        ...
 
 
 async def serve(configuration: Configuration) -> None:
@@ -86,10 +93,8 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        observed, register = Past(uid), Register()
-        past = await asyncio.to_thread(
-            read_past, store, stop.is_set, (observed.noting, register.noting)
-        )
+        readers = Past(uid), Register()
+        past = await asyncio.to_thread(read_past, store, stop.is_set, readers)
         if past is None:
             return
         vault, history = past
@@ -103,7 +108,7 @@ async def serve(configuration: Configuration) -> None:
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
         )  # fmt: skip
-        trail = _trail(observed, register, recorder)
+        trail = _trail(*readers, recorder)
         given = Given(kube, recorder.tell, desk.context, metrics, health, trail)
         await run(recorder, configuration.namespace, stop, health, loops(configuration, given))
         await _announce_end(store, desk.context, log_key.name)
@@ -139,19 +144,19 @@ def open_ledger(configuration: Configuration, log_key: SigningKey) -> SqliteStor
 
 
 def read_past(
-    store: LedgerStore, stopping: Callable[[], bool], noting: Sequence[Noting] = ()
+    store: LedgerStore, stopping: Callable[[], bool], readers: Sequence[Notes] = ()
 ) -> tuple[Vault, ImageHistory] | None:
     """Read what the ledger knows of people and images: all of it, so in a thread.
 
-    ``noting`` are shown all of it, too, and pass it on.
+    ``readers`` are shown all of it, too, and pass it on.
 
     None where ``stopping`` became true before its end. ``LedgerCorruptError`` where the
     positions to go on from are not those of the entries.
     """
     vault, taken = Vault(store.disclosures(_SUBJECTS)), Taken()
     records: Iterator[bytes] = itertools.takewhile(lambda _: not stopping(), store.records())
-    for note in noting:
-        records = note(records)
+    for reader in readers:
+        records = reader.noting(records)
     history = ImageHistory.read(taken.noting(records))
     if stopping():
         return None
