@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from e2e.controlplane.errors import ControlPlaneError
-from e2e.demo import keepsake, proof, stories, tampering, world
+from e2e.demo import arming, keepsake, proof, stories, tampering, world
 from e2e.demo.narrate import Narrator
 
 
@@ -38,6 +38,7 @@ def main() -> int:
 
 
 def _play(stage: world.World) -> None:
+    arming.installed(stage)
     stories.laptop_unsigned(stage)
     shipped = stories.pipeline_release(stage)
     stage.wait_until_recorded()
@@ -50,6 +51,7 @@ def _play(stage: world.World) -> None:
     proof.tampered(stage, yesterday)
     proof.stopped_recorder(stage, shipped)
     proof.killed(stage)
+    arming.removed(stage, shipped.image)
     out = keepsake.write(stage)
     stage.narrator.table()
     print(f"\n   {out}/ holds the ledger, its proofs, and how to verify them (README.md).")
@@ -61,7 +63,7 @@ def _wait(stage: world.World) -> None:
         f"""
    Everything is still running (KEEP=1). Ctrl-C ends it.
      export KUBECONFIG={stage.cluster.admin.kubeconfig}
-     {stage.cluster.kubectl_program} get deploypolicies,deployments,admissions -A
+     {stage.cluster.kubectl_program} get deploypolicies,deployments,admissions,disarms -A
      users:   {stage.directory}/cluster/users/
      ledger:  .venv/bin/trailgate ledger list --ledger sqlite:{stage.ledger}
      logs:    {stage.directory}/logs/

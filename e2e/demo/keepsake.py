@@ -37,10 +37,8 @@ Read it:
 def write(world: World) -> Path:
     """Write demo-out/ anew; returns the directory."""
     shutil.rmtree(_OUT, ignore_errors=True)
-    _OUT.mkdir()
-    ledger = tampering.copy(world.ledger, _OUT / "ledger.db")
+    ledger, _ = tampering.snapshot(world.ledger, world.checkpoint, _OUT)
     shutil.copy(world.vkey, _OUT / "log.vkey")
-    shutil.copy(world.directory / "elsewhere" / "checkpoint", _OUT / "checkpoint")
     at = f"sqlite:{ledger}"
     listed = trailgate("ledger", "list", "--ledger", at, "-o", "csv").stdout
     (_OUT / "changes.csv").write_text(listed, newline="")

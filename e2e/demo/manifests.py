@@ -19,16 +19,13 @@ _INSTALL = Path(__file__).parents[2] / "docs" / "how-to" / "install"
 
 
 def rights() -> list[dict[str, Any]]:
-    """Load our namespace, accounts and roles, as the installation guide has them."""
+    """Load our namespaces, accounts and roles, as the installation guide has them."""
     return list(yaml.safe_load_all((_INSTALL / "rights.yaml").read_text()))
 
 
-def webhook_configuration(url: str, ca_bundle: str) -> dict[str, Any]:
-    """Load the guide's ValidatingWebhookConfiguration, and put address and authority in."""
-    found: dict[str, Any] = yaml.safe_load((_INSTALL / "webhook.yaml").read_text())
-    for webhook in found["webhooks"]:
-        webhook["clientConfig"] = {"url": url, "caBundle": ca_bundle}
-    return found
+def guards() -> list[dict[str, Any]]:
+    """Load the admission policies that bound those rights."""
+    return list(yaml.safe_load_all((_INSTALL / "guards.yaml").read_text()))
 
 
 def impersonator(user: str) -> list[dict[str, Any]]:

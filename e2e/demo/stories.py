@@ -262,7 +262,9 @@ def ledger_answers(world: World, shipped: Release) -> None:
         "the recorder empties the spool", "0 Admissions", f"{world.spooled()} Admissions",
         met=world.wait_until_recorded(),
     )  # fmt: skip
-    changes = world.rows("--kind", "admitted", "-n", manifests.SHOP, "--workload", "Deployment/web")
+    about = ("--kind", "admitted", "-n", manifests.SHOP, "--workload", "Deployment/web")
+    world.wait(lambda: all(row["persistedAt"] for row in world.rows(*about)))
+    changes = world.rows(*about)
     first, last = changes[0], changes[-1]
     narrator.tried("auditor", f"trailgate ledger show {first['index']}")
     narrator.answer(world.show(first["index"]))
@@ -279,6 +281,11 @@ def ledger_answers(world: World, shipped: Release) -> None:
     for question, (column, expected) in asked.items():
         got = json.dumps(first[column])
         narrator.expect(f"the ledger says {question}", expected, got, met=expected in got)
+    stored = [row["persistedAt"] for row in changes]
+    narrator.expect(
+        "and that the cluster stored each change", "a time of each",
+        ", ".join(map(str, stored)), met=all(stored),
+    )  # fmt: skip
     narrator.tried("auditor", f"trailgate ledger show {last['index']}   # the configuration change")
     narrator.answer(world.show(last["index"]))
     got = f"{last['approvers']}, {last['absent'].get('approvers')}"
@@ -287,9 +294,13 @@ def ledger_answers(world: World, shipped: Release) -> None:
         met=last["approvers"] is None
         and last["absent"].get("approvers") == "ConfigurationNotAttested",
     )  # fmt: skip
+    _refusals_are_there(world)
+
+
+def _refusals_are_there(world: World) -> None:
     refusals = world.rows("--kind", "refused")
     found = sorted({reason for row in refusals for reason in row["reasons"]})
-    narrator.expect(
+    world.narrator.expect(
         "the refusals are in the ledger, too", "CallerNotAllowed, …", ", ".join(found),
         met={"CallerNotAllowed", "SignatureMissing", "TestsFailed", "ReviewStale"} <= set(found),
     )  # fmt: skip

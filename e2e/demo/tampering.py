@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from trailgate.ledger.keys import read_signing_key
 from trailgate.ledger.sqlite import SqliteStore, create
 from trailgate.ledger.store import Entry
 
+_QUIET = 30.0
+
 
 def copy(ledger: Path, target: Path) -> Path:
     """Take a consistent copy, as a backup does, while the recorder goes on."""
@@ -20,6 +23,21 @@ def copy(ledger: Path, target: Path) -> Path:
     with closing(sqlite3.connect(ledger)) as source, closing(sqlite3.connect(target)) as other:
         source.backup(other)
     return target
+
+
+def snapshot(ledger: Path, checkpoint: Path, directory: Path) -> tuple[Path, Path]:
+    """Copy ledger and kept checkpoint of the same size, while entries come in."""
+    directory.mkdir()
+    kept = directory / "checkpoint"
+    deadline = time.monotonic() + _QUIET
+    while time.monotonic() < deadline:
+        copied = copy(ledger, directory / "ledger.db")
+        shutil.copy(checkpoint, kept)
+        with closing(sqlite3.connect(copied)) as connection:
+            (entries,) = connection.execute("SELECT count(*) FROM entry").fetchone()
+        if int(kept.read_text().split("\n")[1]) == entries:
+            return copied, kept
+    raise TimeoutError(f"the ledger was not at rest within {_QUIET:.0f} s")
 
 
 @contextmanager

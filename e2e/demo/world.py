@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
 import ssl
@@ -45,6 +44,7 @@ class World:
     pipeline: Pipeline
     users: Mapping[str, User]
     gate_port: int = 0
+    operator_port: int = 0
     gate: Process | None = None
     recorder: Process | None = None
     _webhook_pair: Any = None
@@ -54,6 +54,11 @@ class World:
     def ledger(self) -> Path:
         """The recorder's SQLite file."""
         return self.directory / "ledger" / "ledger.db"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest checkpoint, as kept outside of the ledger."""
+        return self.directory / "elsewhere" / "checkpoint"
 
     @property
     def vkey(self) -> Path:
@@ -74,7 +79,7 @@ class World:
                 "--gate-key", self.directory / "keys" / "gate.key",
                 "--recorder-public-key", self.directory / "keys" / "recorder.pub",
                 "--allow-insecure-registry", self.registry.address,
-                "--known-checkpoint", self.directory / "elsewhere" / "checkpoint",
+                "--known-checkpoint", self.checkpoint,
                 "--environment", "production", "--cluster-name", "demo",
                 "--drain-delay", "0",
             ],
@@ -84,20 +89,20 @@ class World:
 
     def _gate_ready(self) -> bool:
         context = ssl.create_default_context(cafile=str(self.cluster.authority.file))
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.gate_port, timeout=2, context=context
+        return _ready(
+            http.client.HTTPSConnection("127.0.0.1", self.gate_port, timeout=2, context=context)
         )
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
-        except OSError:
-            return False
-        finally:
-            connection.close()
+
+    def wait_until_armed(self) -> None:
+        """Wait until the operator says that it armed the gate, and that nothing else is wrong."""
+        assert self.recorder is not None
+        self.recorder.wait_ready(
+            lambda: _ready(http.client.HTTPConnection("127.0.0.1", self.operator_port, timeout=2)),
+            _READY,
+        )
 
     def start_recorder(self) -> None:
-        """Start ``trailgate-operator``."""
-        (port,) = ports.free(1)
+        """Start ``trailgate-operator``: it records, and arms the gate as in a cluster."""
         self.recorder = Process.start(
             "trailgate-operator",
             [
@@ -108,12 +113,22 @@ class World:
                 "--log-key", self.directory / "keys" / "log.key",
                 "--recorder-key", self.directory / "keys" / "recorder.key",
                 "--gate-public-key", self.directory / "keys" / "gate.pub",
-                "--known-checkpoint", self.directory / "elsewhere" / "checkpoint",
+                "--known-checkpoint", self.checkpoint,
                 "--environment", "production", "--cluster-name", "demo",
-                "--health-listen", f"127.0.0.1:{port}",
+                "--health-listen", f"127.0.0.1:{self.operator_port}",
+                "--arm", "--certificates", "files",
+                "--webhook-url", f"https://127.0.0.1:{self.gate_port}/validate",
+                "--webhook-ca", self.cluster.authority.file,
             ],
             self.directory / "logs" / "recorder.log",
         )  # fmt: skip
+
+    def policy(self) -> dict[str, Any]:
+        """Make the shop's policy, with the public keys that its pipeline signs with."""
+        public = {
+            name: key.with_suffix(".pub").read_text() for name, key in self.pipeline.keys.items()
+        }
+        return manifests.deploy_policy(self.registry.address, _SOURCE, public)
 
     def get(self, group: str, plural: str, selector: str) -> list[dict[str, Any]]:
         """List a namespaced kind in the shop's namespace."""
@@ -155,15 +170,20 @@ class World:
         )
         return list(json.loads(done.stdout)["rows"])
 
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """Read every record of a kind from the leaves, in order, each with its ``index``."""
+        with SqliteReader(self.ledger) as reader:
+            found = [
+                json.loads(record) | {"index": at} for at, record in enumerate(reader.records())
+            ]
+        return [record for record in found if record["kind"] == kind]
+
     def claims(self, workload: str) -> list[dict[str, Any]]:
         """Read every admitted record of a workload from the leaves, as often as it is there."""
         kind, _, name = workload.partition("/")
-        with SqliteReader(self.ledger) as reader:
-            records = [json.loads(record) for record in reader.records()]
-        admitted = [record for record in records if record["kind"] == "admitted"]
         return [
             record
-            for record in admitted
+            for record in self.records("admitted")
             if (record["object"]["kind"], record["object"]["name"]) == (kind, name)
         ]
 
@@ -184,6 +204,16 @@ class World:
             file.write_text(before)
 
 
+def _ready(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 @contextmanager
 def build(directory: Path, narrator: Narrator) -> Iterator[World]:
     """Bring everything up; what was started ends with the block."""
@@ -198,8 +228,8 @@ def build(directory: Path, narrator: Narrator) -> Iterator[World]:
         repository = shop.create(directory / "shop", _SOURCE)
         pipeline = Pipeline(repository, registry.address, directory, keys, _PASSPHRASE)
         world = World(directory, narrator, cluster, registry, repository, pipeline, _users(cluster))
-        _install(world, keys)
         stack.callback(_stop, world)
+        _install(world)
         yield world
 
 
@@ -237,8 +267,8 @@ def _users(cluster: ControlPlane) -> dict[str, User]:
     return users
 
 
-def _install(world: World, keys: Mapping[str, Path]) -> None:
-    """Install what the chart will install: kinds, rights, ledger, processes, webhook."""
+def _install(world: World) -> None:
+    """Install what the chart installs: kinds, rights, guards, ledger, processes. These arm."""
     cluster, directory = world.cluster, world.directory
     crds = [yaml.safe_load(file.read_text()) for file in sorted(_CRDS.glob("*.yaml"))]
     cluster.apply(*crds)
@@ -247,9 +277,7 @@ def _install(world: World, keys: Mapping[str, Path]) -> None:
             cluster.admin, "wait", "--for=condition=Established", "--timeout=30s",
             f"crd/{crd['metadata']['name']}",
         )  # fmt: skip
-    cluster.apply(*manifests.rights())
-    public = {name: key.with_suffix(".pub").read_text() for name, key in keys.items()}
-    cluster.apply(manifests.deploy_policy(world.registry.address, _SOURCE, public))
+    cluster.apply(*manifests.rights(), *manifests.guards())
     (directory / "ledger").mkdir()
     (directory / "elsewhere").mkdir()
     trailgate(
@@ -257,10 +285,8 @@ def _install(world: World, keys: Mapping[str, Path]) -> None:
         "--origin", "demo.shop.example/trail",
         "--key", directory / "keys" / "log.key", "--vkey", world.vkey,
     )  # fmt: skip
-    (world.gate_port,) = ports.free(1)
+    world.gate_port, world.operator_port = ports.free(2)
     world._webhook_pair = cluster.authority.server("trailgate-webhook", ["127.0.0.1"])  # noqa: SLF001
     world.start_recorder()
     world.start_gate()
-    bundle = base64.b64encode(cluster.authority.file.read_bytes()).decode()
-    url = f"https://127.0.0.1:{world.gate_port}/validate"
-    cluster.apply(manifests.webhook_configuration(url, bundle))
+    world.wait_until_armed()

@@ -1,14 +1,11 @@
 """What is watched, what the API server asks about, and the rights: the kinds of one table."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 from trailgate.model.workload import WORKLOADS
 from trailgate_kube import resources
+from trailgate_kube.webhooks import DELETE, ENFORCE, OBSERVE, Address, FailClosed, configuration
 
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "install"
 PLURALS = {(one.kind.group, one.plural) for one in WORKLOADS}
 
 
@@ -19,16 +16,17 @@ def test_the_resources_are_those_of_the_table():
     assert all(one.namespaced for one in resources.WORKLOADS)
 
 
-@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-def test_the_configuration_on_the_page_asks_about_all_of_them(operation):
-    (configuration,) = [
-        one
-        for one in yaml.safe_load_all((HOW_TO / "webhook.yaml").read_text())
-        if one["kind"] == "ValidatingWebhookConfiguration"
-    ]
+@pytest.mark.parametrize(
+    ("entry", "operation"),
+    [(ENFORCE, "CREATE"), (ENFORCE, "UPDATE"), (OBSERVE, "CREATE"), (OBSERVE, "UPDATE"),
+     (DELETE, "DELETE")],
+)  # fmt: skip
+def test_the_configuration_asks_about_all_of_them(entry, operation):
+    built = configuration(Address(), b"PEM", FailClosed.of(["shop"]), "uid")
     asked = {
         (group, resource)
-        for webhook in configuration["webhooks"]
+        for webhook in built["webhooks"]
+        if webhook["name"] == entry
         for rule in webhook["rules"]
         if operation in rule["operations"]
         for group in rule["apiGroups"]

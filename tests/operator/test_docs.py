@@ -7,9 +7,11 @@ import yaml
 from tests.operator import rights
 from tests.webhook.conftest import ROOT
 from trailgate_kube.resources import SYSTEM_NAMESPACE
+from trailgate_kube.webhooks import ARMING_ROLE
 from trailgate_operator import probes
 from trailgate_operator.main import command
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.sentinel_probe import PROBE
 
 REFERENCE = ROOT / "docs" / "reference"
 
@@ -75,25 +77,53 @@ def test_every_path_is_described():
     assert sorted(described) == sorted(route.canonical for route in routes)
 
 
-def test_the_rights_of_the_page_are_those_of_the_manifests():
-    manifests = yaml.safe_load_all((ROOT / "docs/how-to/install/rights.yaml").read_text())
+def bound(objects):
+    """What the operator's account may: {(role, namespace, resource, name, verb)}."""
+    found, roles = set(), {}
+    for one in objects:
+        place = one["metadata"].get("namespace")
+        if one["kind"] in ("Role", "ClusterRole"):
+            roles[one["kind"], place, one["metadata"]["name"]] = one["rules"]
+        elif one["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            if one["subjects"][0]["name"] != "trailgate-operator":
+                continue
+            role = one["roleRef"]["kind"], place, one["roleRef"]["name"]
+            found |= {
+                (role[2], place, f"{resource}.{group}".rstrip("."), name, verb)
+                for rule in roles[role]
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for name in rule.get("resourceNames", [None])
+                for verb in rule["verbs"]
+            }
+    return found
+
+
+def by_hand():
+    return list(yaml.safe_load_all((ROOT / "docs/how-to/install/rights.yaml").read_text()))
+
+
+def test_the_manifests_give_what_its_tests_live_on_and_nothing_else():
+    tested = list(rights.manifests("trailgate-operator", SYSTEM_NAMESPACE))
+    assert bound(by_hand()) == bound(tested)
+    assert {role for role, *_ in bound(by_hand())} == {
+        "trailgate-operator", ARMING_ROLE, PROBE,
+    }  # fmt: skip
+
+
+def test_the_recorders_rights_of_the_page_are_among_those_of_the_manifests():
     given = {}
-    for one in manifests:
-        if one["metadata"]["name"] == "trailgate-operator" and "rules" in one:
-            for rule in one["rules"]:
-                (group,), (plural,) = rule["apiGroups"], rule["resources"]
-                place = one["metadata"].get("namespace"), tuple(rule.get("resourceNames", ()))
-                given[f"{plural}.{group}".rstrip("."), place] = set(rule["verbs"])
+    for _, place, resource, name, verb in bound(by_hand()):
+        given.setdefault((resource, (place, (name,) if name else ())), set()).add(verb)
     text = section("operator.md", "Rights")
     verbs = r"\b(?:create|list|watch|get|update|patch|delete)\b"
     described = {
         re.match(r"`([a-z.]+)`", resource)[1]: set(re.findall(verbs, said))
         for resource, said in zip(cells(text, 0), cells(text, 1), strict=True)
     }
-    assert {name: said for (name, _), said in given.items()} == described
-    assert dict(given.keys()) == {
-        "admissions.trailgate.dev": (SYSTEM_NAMESPACE, ()),
-        "namespaces": (None, ("kube-system",)),
+    assert described == {
+        "admissions.trailgate.dev": given["admissions.trailgate.dev", (SYSTEM_NAMESPACE, ())],
+        "namespaces": given["namespaces", (None, ("kube-system",))],
     }
 
 
