@@ -15,14 +15,12 @@ from e2e.cluster.provider import Cluster
 from e2e.controlplane.binaries import ensure
 from e2e.demo import manifests
 from e2e.images.build import COMPONENTS, build
-from e2e.stories import installation, registry, volumes
+from e2e.stories import installation, registry
 from e2e.stories.deployer import Deployer
 from e2e.stories.installation import Installation
 from e2e.stories.say import say
 from e2e.stories.shop import PULL_SECRET, Shop, open_shop
 from e2e.stories.stand import Stand
-
-_VOLUMES = "/var/lib/trailgate-e2e"
 
 
 @pytest.fixture(scope="session")
@@ -52,8 +50,7 @@ def shop(cluster: Cluster, directory: Path) -> Iterator[Shop]:
         opened = open_shop(cluster, directory, ensure(["podling"])["podling"])
         for namespace in (manifests.SHOP, manifests.CI):
             _namespace(cluster, namespace)
-        for namespace in (manifests.SHOP, "default"):
-            _pull_secret(cluster, namespace)
+        _pull_secret(cluster, manifests.SHOP)
         cluster.kubectl(
             "create", "serviceaccount", manifests.DEPLOYER, "-n", manifests.CI, check=False
         )
@@ -70,7 +67,7 @@ def shop(cluster: Cluster, directory: Path) -> Iterator[Shop]:
 
 
 @pytest.fixture(scope="session")
-def release(cluster: Cluster, shop: Shop, directory: Path) -> Installation:
+def release(cluster: Cluster, directory: Path) -> Installation:
     """Trailgate, installed by Helm from this checkout, armed, with no policy yet."""
     began = time.monotonic()
     digests = {
@@ -80,7 +77,6 @@ def release(cluster: Cluster, shop: Shop, directory: Path) -> Installation:
     say(f"images built and pushed in {time.monotonic() - began:.0f} s")
     _namespace(cluster, installation.NAMESPACE)
     _pull_secret(cluster, installation.NAMESPACE)
-    volumes.make(cluster, shop.build("volumes"), PULL_SECRET, _VOLUMES)
     helm = ensure(["helm4"])["helm4"]
     release = Installation(cluster, helm, digests, directory, PULL_SECRET)
     began = time.monotonic()

@@ -15,7 +15,6 @@ from typing import Any
 import yaml
 
 from e2e.cluster.provider import Cluster
-from e2e.stories import volumes
 from e2e.stories.errors import StoryError
 
 NAMESPACE = "trailgate-system"
@@ -73,7 +72,6 @@ class Installation:
         self.helm("uninstall", RELEASE, "--wait", "--timeout", "5m", *more)
 
     def _defaults(self) -> dict[str, Any]:
-        storage = {"storageClass": volumes.STORAGE_CLASS}
         return {
             "image": {
                 "registry": f"{self.cluster.registry_address}/trailgate",
@@ -84,8 +82,7 @@ class Installation:
             "operator": {"image": {"digest": self.digests["operator"]}},
             "ledger": {
                 "origin": _ORIGIN,
-                "persistence": {**storage, "size": "1Gi"},
-                "checkpoint": storage,
+                "persistence": {"size": "1Gi"},
             },
             "registry": {
                 "credentialsSecret": self.pull_secret,
