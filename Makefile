@@ -86,10 +86,15 @@ test-offline: dev ## Run the tests that need no other process, without a network
 	  -m 'not cluster and not registry and not cosign and not helm and not node' $(ARGS)
 
 .PHONY: e2e
-e2e: programs ## Tell the end-to-end stories on a cluster whose pods run (root, or Docker and kind)
+e2e: dev ## Tell the end-to-end stories on a cluster whose pods run (root, or Docker and kind)
+	@$(BIN)/python -m e2e.cluster prepare
+	$(BIN)/pytest -m '' --capture=sys --timeout=900 e2e/stories $(ARGS)
+
+.PHONY: e2e-parts
+e2e-parts: dev ## Try what the stories stand on: the one-node cluster, the images
 	@$(BIN)/python -m e2e.cluster prepare
 	$(BIN)/pytest -m node tests/e2e_tool
-	$(BIN)/pytest -m '' e2e/stories $(ARGS)
+	$(BIN)/pytest -m images tests/images
 
 .PHONY: demo
 demo: dev ## Watch the product do its job on a real API server (KEEP=1 leaves it running)
@@ -100,6 +105,13 @@ bench: dev ## Measure: admissions (warm, cold, recorded), durable ledger appends
 	@mkdir -p bench-out
 	$(BIN)/python tests/bench/webhook.py | tee bench-out/webhook.txt
 	$(BIN)/python -m tests.bench.ledger --json bench-out/ledger.json | tee bench-out/ledger.txt
+
+.PHONY: bench-cluster
+bench-cluster: dev ## Measure on a cluster whose pods run: through the API server, memory, CPU
+	@mkdir -p bench-out
+	@$(BIN)/python -m e2e.cluster prepare
+	$(BIN)/pytest -m '' -q --capture=sys --timeout=900 e2e/stories/bench_cluster.py 2>&1 \
+	  | tee bench-out/cluster.txt
 
 .PHONY: generate
 generate: dev ## Write what is generated: the chart's CRDs from the code, its README from the values
