@@ -57,6 +57,11 @@ _Facts = tuple[str, str, str, str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class _Absent(Evidence):
+    """What an account learned that the registry shows no such image."""
+
+
+@dataclass(frozen=True, slots=True)
 class Freshness:
     """Seconds from the fetch for which facts are taken as fresh.
 
@@ -225,6 +230,7 @@ class RegistryEvidence:
         listed = self._accounts.listed(secrets)
         own_first = not listed or self._accounts.covers(image)
         nothing: Evidence | None = None
+        seen: Evidence | None = None
         refused: list[str] = []
         for account in (OWN, *listed) if own_first else (*listed, OWN):
             key = _facts_key(image, image.digest, keys, account)
@@ -238,6 +244,9 @@ class RegistryEvidence:
             if found is not None and found.statements:
                 return found
             nothing = nothing or found
+            seen = seen or (None if isinstance(found, _Absent) else found)
+        if seen is not None:  # who reads the image reads what is attached to it
+            return seen
         if refused or nothing is None:  # who was turned away can't say that nothing is there
             return Unavailable(image, "; ".join([*refused, *_unread(secrets, listed)]))
         return nothing
@@ -322,7 +331,7 @@ class RegistryEvidence:
 
     def _absent(self, image: ImageReference, key: _Facts) -> Evidence:
         """Keep for a moment that the registry has no such image."""
-        evidence = Evidence(image, ())
+        evidence = _Absent(image, ())
         self._facts.put(key, evidence, _OVERHEAD, self._clock() + self._freshness.absent)
         return evidence
 
