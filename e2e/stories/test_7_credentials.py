@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from e2e.demo import manifests
-from e2e.stories.installation import wait_for
+from e2e.stories.installation import NAMESPACE, wait_for
 from e2e.stories.shop import PULL_SECRET, deployment
 from e2e.stories.stand import Stand
 
@@ -22,9 +22,9 @@ _LISTED = [{"namespace": manifests.SHOP, "name": PULL_SECRET}]
 def without_own_login(stand: Stand) -> Iterator[Stand]:
     """The gate with no credentials of its own, and nothing listed."""
     before = stand.release.values.get("registry", {})
-    stand.release.upgrade(registry={**before, "credentialsSecret": "", "imagePullSecrets": []})
+    _upgrade(stand, {**before, "credentialsSecret": "", "imagePullSecrets": []})
     yield stand
-    stand.release.upgrade(registry=before)
+    _upgrade(stand, before)
     wait_for("the gate to hold", stand.is_enforced, 30)
 
 
@@ -37,9 +37,7 @@ def test_an_unlisted_secret_is_not_read_and_named(without_own_login: Stand) -> N
 
 def test_a_listed_secret_lets_its_pods_be_judged(without_own_login: Stand) -> None:
     stand = without_own_login
-    stand.release.upgrade(
-        registry={**stand.release.values["registry"], "imagePullSecrets": _LISTED}
-    )
+    _upgrade(stand, {**stand.release.values["registry"], "imagePullSecrets": _LISTED})
     assert "SignatureMissing" in stand.deployer.try_out(deployment(stand.bad, name="try"))
     stand.deployer.apply(_good(stand))
     stand.cluster.kubectl(
@@ -57,7 +55,7 @@ def test_and_only_pods_that_name_it(without_own_login: Stand) -> None:
 
 def test_the_gate_may_read_that_one_secret(without_own_login: Stand) -> None:
     can = without_own_login.cluster.kubectl
-    account = "--as=system:serviceaccount:trailgate-system:trailgate-webhook"
+    account = f"--as=system:serviceaccount:{NAMESPACE}:trailgate-webhook"
 
     def allowed(*words: str, namespace: str = manifests.SHOP) -> str:
         return can("auth", "can-i", *words, "-n", namespace, account, check=False).stdout.strip()
@@ -70,3 +68,19 @@ def test_the_gate_may_read_that_one_secret(without_own_login: Stand) -> None:
 
 def _good(stand: Stand) -> dict[str, Any]:
     return deployment(stand.good, name="own-login")
+
+
+def _upgrade(stand: Stand, registry: dict[str, Any]) -> None:
+    """Upgrade, and wait until no gate of before drains any more: it would still answer."""
+    before = _gates(stand)
+    stand.release.upgrade(registry=registry)
+    wait_for("the gates of before to be gone", lambda: not before & _gates(stand), 90)
+
+
+def _gates(stand: Stand) -> set[str]:
+    return set(
+        stand.cluster.kubectl(
+            "get", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=webhook",
+            "-o", "name",
+        ).stdout.split()
+    )  # fmt: skip
