@@ -27,6 +27,7 @@ from trailgate_operator.probes import Health
 from trailgate_operator.selfreview import SelfReview
 from trailgate_operator.sentinel import Parts as Guarded
 from trailgate_operator.sentinel import Rhythm, Sentinel
+from trailgate_operator.sentinel_guards import KnownGuards
 from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_tests import Timer
 from trailgate_operator.spool_cap import SpoolCap
@@ -50,6 +51,8 @@ class Trail:
     """Batches in the spool at the last look."""
     register: Register = field(default_factory=Register)
     """The policies that the ledger knows of."""
+    guards: KnownGuards = field(default_factory=KnownGuards)
+    """The guards that the ledger knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ def _sentinel(
             entries=trail.entries,
             observed=lambda: observer.counts() if observer.problem() is None else None,
             register=trail.register,
+            guards=trail.guards,
             recorded=trail.recorded,
             tell=given.tell,
             context=_by(_SENTINEL, given.context),

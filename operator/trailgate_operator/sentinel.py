@@ -24,6 +24,7 @@ from trailgate_kube.policies import Policies
 from trailgate_kube.webhooks import Address
 from trailgate_operator.loops import Routine, run_all
 from trailgate_operator.metrics import Metrics
+from trailgate_operator.sentinel_guards import EVERY, GuardParts, Guards, KnownGuards
 from trailgate_operator.sentinel_policies import ClaimParts, Register, Unclaimed
 from trailgate_operator.sentinel_pulse import Counts, Heart, PulseParts
 from trailgate_operator.sentinel_tests import ControlTests, TestParts, Timer
@@ -49,6 +50,7 @@ class Parts:
     """In the ledger."""
     observed: Callable[[], Counts | None]
     register: Register
+    guards: KnownGuards
     recorded: Callable[[], datetime | None]
     """Since when the ledger has everything that was in the spool."""
     tell: Tell
@@ -98,25 +100,31 @@ class Sentinel:
             ),
             rhythm.heartbeat, clock=clock,
         )  # fmt: skip
-        self._register = parts.register
+        self._noting = (parts.register.note, parts.guards.note)
+        self._guards = Guards(
+            GuardParts(parts.kube, parts.guards, parts.tell, parts.context), clock=clock
+        )
         self._unclaimed = Unclaimed(
             ClaimParts(parts.kube, parts.register, parts.recorded, parts.tell, parts.context),
             clock=clock,
         )
         self._testing = Routine(self.name, self._tests.look, parts.metrics.loops)
         self._beating = Routine("heartbeat", self._heart.look, parts.metrics.loops)
-        self._comparing = Routine("policy-changes", self._unclaimed.look, parts.metrics.loops)
+        self._routines = (
+            self._testing,
+            self._beating,
+            Routine("policy-changes", self._unclaimed.look, parts.metrics.loops),
+            Routine("guards", self._guards.look, parts.metrics.loops, every=EVERY),
+        )
 
     def wake(self) -> None:
         """Something may have changed, or it may be time."""
-        self._testing.wake()
-        self._beating.wake()
-        self._comparing.wake()
+        for one in self._routines:
+            one.wake()
 
     def problem(self) -> str | None:
         """See ``Loop.problem``. A test that didn't pass is none: ``note`` has it."""
-        parts = (self._testing, self._beating, self._comparing)
-        return next((told for one in parts if (told := one.problem())), None)
+        return next((told for one in self._routines if (told := one.problem())), None)
 
     def note(self) -> str | None:
         """Say which control test did not pass."""
@@ -124,7 +132,8 @@ class Sentinel:
 
     def appended(self, _index: int, record: bytes) -> None:
         """Take note of a new entry of the ledger: after each arming it is tested."""
-        self._register.note(record)
+        for note in self._noting:
+            note(record)
         if _STATE not in record:
             return
         told = orjson.loads(record)
@@ -135,7 +144,7 @@ class Sentinel:
 
     async def run(self, stop: asyncio.Event) -> None:
         """See ``Loop.run``. At the end the last heartbeat tells until when it was there."""
-        await run_all([self._testing, self._beating, self._comparing], stop)
+        await run_all(self._routines, stop)
         with contextlib.suppress(KubeError, LedgerUnavailableError, TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self._heart.beat()

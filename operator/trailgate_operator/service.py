@@ -52,6 +52,7 @@ from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
 from trailgate_operator.returns import ImageHistory
+from trailgate_operator.sentinel_guards import KnownGuards
 from trailgate_operator.sentinel_policies import Register
 
 _SUBJECTS = "subject:"
@@ -93,7 +94,7 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        readers = Past(uid), Register()
+        readers = Past(uid), Register(), KnownGuards()
         past = await asyncio.to_thread(read_past, store, stop.is_set, readers)
         if past is None:
             return
@@ -114,7 +115,7 @@ async def serve(configuration: Configuration) -> None:
         await _announce_end(store, desk.context, log_key.name)
 
 
-def _trail(observed: Past, register: Register, recorder: Recorder) -> Trail:
+def _trail(observed: Past, register: Register, guards: KnownGuards, recorder: Recorder) -> Trail:
     return Trail(
         observed,
         lambda: recorder.emptied,
@@ -122,6 +123,7 @@ def _trail(observed: Past, register: Register, recorder: Recorder) -> Trail:
         entries=lambda: recorder.size,
         spooled=lambda: recorder.waiting,
         register=register,
+        guards=guards,
     )
 
 

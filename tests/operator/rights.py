@@ -1,6 +1,8 @@
 """All that ``--arm`` may do, said once: the tests live on it, and the page is held to it."""
 
 from trailgate_kube.resources import (
+    ADMISSION_BINDINGS,
+    ADMISSION_POLICIES,
     CLUSTER_ROLES,
     CUSTOM_RESOURCES,
     DEPLOY_POLICIES,
@@ -12,6 +14,7 @@ from trailgate_kube.resources import (
     WORKLOADS,
 )
 from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
+from trailgate_operator.sentinel_guards import BINDINGS, POLICIES
 from trailgate_operator.sentinel_probe import PROBE
 from trailgate_operator.spool_cap import DEFINITION, QUOTA
 
@@ -20,7 +23,8 @@ RBAC = "rbac.authorization.k8s.io"
 
 def rule(resource, *verbs, sub="", name=None):
     plural = f"{resource.plural}/{sub}" if sub else resource.plural
-    only = {"resourceNames": [name]} if name else {}
+    names = [name] if isinstance(name, str) else [*(name or ())]
+    only = {"resourceNames": names} if names else {}
     return {"apiGroups": [resource.group], "resources": [plural], "verbs": [*verbs], **only}
 
 
@@ -36,6 +40,8 @@ CLUSTER = [
     rule(DISARMS, "update", sub="status"),
     rule(DEPLOY_POLICIES, "create"),
     rule(DEPLOY_POLICIES, "update", name=PROBE),
+    rule(ADMISSION_POLICIES, "get", name=POLICIES),
+    rule(ADMISSION_BINDINGS, "get", name=BINDINGS),
     *(rule(workload, "list", "watch") for workload in WORKLOADS),
 ]
 ARMING = [

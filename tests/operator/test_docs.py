@@ -136,8 +136,8 @@ def test_the_rights_of_arming_are_those_that_its_tests_live_on():
     text = section("operator.md", "More rights with `--arm`")
     described = set()
     for resource, verbs, where in zip(*(cells(text, column) for column in range(3)), strict=True):
-        only = re.search(r"`([a-z.-]+)` alone", where)
-        names = (only[1],) if only else ()
+        only = re.search(r"((?:`[a-z.-]+`(?:, )?)+) alone", where)
+        names = tuple(re.findall(r"`([a-z.-]+)`", only[1])) if only else ()
         described.add((resource.strip("`"), frozenset(verbs.split(", ")), names))
     recorder = {one for one in wanted if one[0] in ("namespaces", "admissions.trailgate.dev")}
     assert described == wanted - recorder

@@ -11,6 +11,7 @@ from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.ledger.record import ControlTest, TestOutcome, Verdict
+from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Reason
 from trailgate.policy.parse import parse_policy
@@ -33,6 +34,7 @@ from trailgate_operator.metrics import Metrics
 from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
+from trailgate_operator.sentinel_guards import BINDINGS, GUARDS, POLICIES, KnownGuards
 from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_policies import digest_of as policy_digest
 from trailgate_operator.sentinel_policy import ProbePolicy, body
@@ -147,12 +149,13 @@ class Post:
         self.time, self.armed, self.told, self.full = 0.0, True, [], False
         self.observed = Counted(12, 1)
         self.policies, self.register, self.recorded = Policies(self.kube), Register(), None
+        self.guards = KnownGuards()
         self.sentinel = Sentinel(
             Parts(
                 kube=self.kube, policies=self.policies, address=address or Address(),
                 armed=lambda: self.armed, spooled=lambda: 4, entries=lambda: 77,
                 observed=lambda: self.observed, tell=self.tell, context=ex.context_of("sentinel"),
-                register=self.register, recorded=lambda: self.recorded,
+                register=self.register, guards=self.guards, recorded=lambda: self.recorded,
                 metrics=self.metrics,
             ),
             Rhythm(Timer(every)), clock=self.now, monotonic=lambda: self.time,
@@ -578,3 +581,62 @@ async def test_after_a_restart_it_knows_what_the_ledger_knows():
     register = Register()
     assert list(register.noting(lines)) == lines
     assert register.known == {"p": str(digest)}
+
+
+class Guardhouse:
+    """The guards, and what is told of them."""
+
+    def __init__(self, post):
+        self.post, self.kube = post, post.kube
+
+    async def build(self):
+        for resource, name in GUARDS:
+            spec = {"metadata": {"name": name}, "spec": {"for": name}}
+            await self.kube.create(resource, spec)
+
+    async def look(self):
+        before = len(self.post.told)
+        await self.post.sentinel._guards.look()
+        return [(one.claim["name"], one.claim["state"]) for one in self.post.told[before:]]
+
+
+async def test_guards_are_told_when_they_come_change_and_go():
+    house = Guardhouse(Post())
+    assert await house.look() == []  # never there: nothing is missing
+    await house.build()
+    came = await house.look()
+    assert came == [(f"{resource.kind}/{name}", "created") for resource, name in GUARDS]
+    assert await house.look() == []
+    resource, name = GUARDS[0]
+    found = await house.kube.get(resource, name)
+    await house.kube.replace(resource, found | {"spec": {"for": "nobody"}})
+    assert await house.look() == [(f"{resource.kind}/{name}", "changed")]
+    claim = house.post.told[-1].claim
+    assert claim["previousDigest"] == str(fingerprint(found["spec"]))
+    assert claim["digest"] == str(fingerprint({"for": "nobody"}))
+    assert claim["absent"]["/caller"] == "NotShown"
+    binding, name = GUARDS[-1]
+    await house.kube.delete(binding, name)
+    assert await house.look() == [(f"{binding.kind}/{name}", "deleted")]
+    assert await house.look() == []
+
+
+async def test_a_guard_that_went_while_nobody_looked_is_told_after_the_restart():
+    house = Guardhouse(Post())
+    await house.build()
+    await house.look()
+    lines = [json.dumps(one.claim, separators=(",", ":")).encode() for one in house.post.told]
+    known = KnownGuards()
+    assert list(known.noting([*lines, b'{"subject":"guard","kind":"erasure"}']))
+    later = Post()
+    later.guards.digests.update(known.digests)
+    told = await Guardhouse(later).look()
+    assert {state for _, state in told} == {"deleted"}
+    assert len(told) == len(GUARDS) == len(POLICIES) + len(BINDINGS)
+
+
+async def test_without_the_right_to_read_them_it_says_so(post):
+    post.kube.fail("get", ForbiddenError("validatingadmissionpolicies is forbidden"))
+    with pytest.raises(ForbiddenError):
+        await post.sentinel._guards.look()
+    assert post.told == []

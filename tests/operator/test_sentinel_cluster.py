@@ -17,6 +17,7 @@ from trailgate.ledger.verify import verify
 from trailgate.tlog.note import SigningKey
 from trailgate_kube.webhooks import Address
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
+from trailgate_operator.sentinel_guards import KnownGuards
 from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_probe import ADMITTED, PROBE, REFUSED
 from trailgate_operator.sentinel_tests import Timer
@@ -54,7 +55,7 @@ class Guarded(Site):
                 address=settings.get("address", Address(SYSTEM, url=self.gate.url)),
                 armed=self.arming.armed, spooled=lambda: self.recorder.waiting,
                 entries=lambda: self.recorder.size, observed=lambda: None, register=Register(),
-                recorded=lambda: None,
+                guards=KnownGuards(), recorded=lambda: None,
                 tell=self.recorder.tell, context=self.arming._parts.context,
                 metrics=self.metrics,
             ),

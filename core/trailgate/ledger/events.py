@@ -33,6 +33,8 @@ class ControlSubject(StrEnum):
     """What makes the API server ask the gate; ``digest`` is its webhooks'."""
     POLICY = "policy"
     """A DeployPolicy; ``digest`` is the one that stands in ``policies`` of admissions."""
+    GUARD = "guard"
+    """An admission policy of ours, or its binding; ``digest`` is its specification's."""
     DISARM = "disarm"
     """A Disarm, as the gate sees it come and go; ``digest`` is its specification's."""
 
@@ -68,6 +70,7 @@ _STATES = {
         ControlState.DELETED,
     ),
     ControlSubject.POLICY: (ControlState.CREATED, ControlState.CHANGED, ControlState.DELETED),
+    ControlSubject.GUARD: (ControlState.CREATED, ControlState.CHANGED, ControlState.DELETED),
     ControlSubject.DISARM: (ControlState.CREATED, ControlState.CHANGED, ControlState.DELETED),
 }
 

@@ -181,6 +181,7 @@ ALLOWED = {
     "ledger": "started ended",
     "webhook-configuration": "armed adjusted disarmed put-back changed deleted",
     "policy": "created changed deleted",
+    "guard": "created changed deleted",
     "disarm": "created changed deleted",
 }
 
