@@ -63,7 +63,7 @@ class Stand:
         with stream.flowing() as account:
             yield account
         say(f"{what}: {account}")
-        for text, times in account.errors.items():
+        for text, times in (account.errors + account.unanswered).items():
             say(f"  {times} times {text}")
         assert account.entered == [], f"bad deploys got in: {account}"
         assert account.bad == sum(account.refused.values())

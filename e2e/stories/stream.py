@@ -23,6 +23,7 @@ from trailgate_kube.resources import WORKLOADS
 
 _DEPLOYMENTS = next(one for one in WORKLOADS if one.kind == "Deployment")
 _PAUSE = 0.2
+_DENIED = "denied the request"
 _SECONDS = 15.0
 """For one request: more than the API server gives a webhook."""
 
@@ -35,8 +36,8 @@ class Account:
     bad: int = 0
     admitted: set[str] = field(default_factory=set)
     """changeId of each good change that the API server said yes to."""
-    unanswered: int = 0
-    """Good ones whose answer was lost: they may be in, or not."""
+    unanswered: Counter[str] = field(default_factory=Counter)
+    """Good ones whose answer was lost, by how: they may be in, or not."""
     errors: Counter[str] = field(default_factory=Counter)
     """Good ones that were turned away, by what was said."""
     refused: Counter[str] = field(default_factory=Counter)
@@ -50,7 +51,7 @@ class Account:
         failed = sum(self.errors.values())
         return (
             f"{self.good} good deploys: {len(self.admitted)} in, {failed} turned away, "
-            f"{self.unanswered} without an answer, slowest {self.slowest:.2f} s; "
+            f"{sum(self.unanswered.values())} without an answer, slowest {self.slowest:.2f} s; "
             f"{self.bad} bad ones: {len(self.entered)} in"
         )
 
@@ -109,10 +110,9 @@ class Stream:
         try:
             stored = await self._change(kube, number)
         except UnavailableError as error:
-            if error.maybe_done:
-                account.unanswered += 1
-            else:
-                account.errors[_short(error)] += 1
+            # The gate's own 503 is an answer.
+            lost = error.maybe_done and _DENIED not in str(error)
+            (account.unanswered if lost else account.errors)[_short(error)] += 1
             return
         except TrailgateError as error:
             account.errors[_short(error)] += 1
@@ -172,7 +172,7 @@ class Stream:
 
 
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _code(text: str) -> str:

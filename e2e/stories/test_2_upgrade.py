@@ -19,7 +19,7 @@ def test_an_upgrade_rolls_gate_and_operator_without_a_failed_deploy(
         release.upgrade(webhook=_MARK, operator=_MARK)
         wait_for("the old pods to be gone", lambda: not before & _pods(stand.cluster), 90)
     assert account.errors == {}
-    assert account.unanswered == 0
+    assert account.unanswered == {}
 
 
 def test_a_forced_rotation_of_the_certificate_fails_no_deploy(stand: Stand) -> None:
@@ -33,7 +33,7 @@ def test_a_forced_rotation_of_the_certificate_fails_no_deploy(stand: Stand) -> N
         wait_for("another certificate", lambda: _certificate(cluster) != before, 60)
         wait_for("every gate to serve it", lambda: _loaded(cluster) >= _gates(cluster), 180)
     assert account.errors == {}
-    assert account.unanswered == 0
+    assert account.unanswered == {}
 
 
 def _pods(cluster: Cluster) -> set[str]:
