@@ -11,6 +11,7 @@ from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.ledger.record import ControlTest, TestOutcome, Verdict
+from trailgate.model.admission import Kind
 from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Reason
@@ -40,6 +41,7 @@ from trailgate_operator.sentinel_policies import digest_of as policy_digest
 from trailgate_operator.sentinel_policy import ProbePolicy, body
 from trailgate_operator.sentinel_probe import ADMITTED, IMAGES, PROBE, REFUSED, judge, pod
 from trailgate_operator.sentinel_tests import Timer
+from trailgate_webhook.own import _digest as gates_digest
 
 REFUSAL, ADMISSION = ControlTest.REFUSAL, ControlTest.ADMISSION
 WEBHOOK = 'admission webhook "enforce.trailgate.dev" denied the request: '
@@ -640,3 +642,11 @@ async def test_without_the_right_to_read_them_it_says_so(post):
     with pytest.raises(ForbiddenError):
         await post.sentinel._guards.look()
     assert post.told == []
+
+
+@pytest.mark.parametrize("spec", [body("u")["spec"], {"mode": 1}, {"mode": "Audit", "x": 1.5}])
+def test_a_policy_has_the_digest_that_the_gate_gives_it(spec):
+    listed = {"metadata": {"name": "p", "generation": 3}, "spec": spec}  # as a list has it
+    whole = {"apiVersion": DEPLOY_POLICIES.api_version, "kind": DEPLOY_POLICIES.kind, **listed}
+    kind = Kind(DEPLOY_POLICIES.group, DEPLOY_POLICIES.kind)
+    assert policy_digest(listed) == gates_digest(kind, whole)

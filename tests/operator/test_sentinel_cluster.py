@@ -17,7 +17,7 @@ from trailgate.ledger.verify import verify
 from trailgate.tlog.note import SigningKey
 from trailgate_kube.webhooks import Address
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
-from trailgate_operator.sentinel_guards import KnownGuards
+from trailgate_operator.sentinel_guards import GUARDS, KnownGuards
 from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_probe import ADMITTED, PROBE, REFUSED
 from trailgate_operator.sentinel_tests import Timer
@@ -295,3 +295,45 @@ async def gate_is_up(site):
             return True
 
     await until(answers)
+
+
+async def test_guards_are_read_by_name_and_told_when_they_change(site):
+    resource, name = next(one for one in GUARDS if one[1] == "trailgate-spool")
+    path = resource.path(None, name)
+    guard = {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["trailgate.dev"], "apiVersions": ["*"],
+                        "operations": ["CREATE"], "resources": ["admissions"],
+                    }
+                ]
+            },
+            "validations": [{"expression": "true"}],
+        },
+    }  # fmt: skip
+    site.apply(guard)
+    await site.guard()
+
+    def states():
+        return [
+            (one["name"], one["state"], one["absent"]["/caller"])
+            for one in site.told()
+            if one["subject"] == "guard"
+        ]
+
+    which = f"{resource.kind}/{name}"
+    await until(lambda: states() == [(which, "created", "NotShown")])
+    changed = await site.api("GET", path)
+    changed["spec"]["validations"][0]["expression"] = "1 == 1"
+    await site.api("PUT", path, changed)
+    site.later(0)
+    await until(lambda: len(states()) == 2)
+    await site.api("DELETE", path)
+    site.later(0)
+    await until(lambda: len(states()) == 3)
+    assert [state for _, state, _ in states()] == ["created", "changed", "deleted"]
