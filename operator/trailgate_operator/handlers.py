@@ -7,7 +7,9 @@ an Admission, whose specification is evidence.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import kopf
@@ -25,7 +27,8 @@ def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
     @kopf.on.login(registry=handlers)
     def login(**how: Any) -> kopf.ConnectionInfo | None:
         # A registry of one's own has no login of kopf's: the pod's account, else KUBECONFIG.
-        return kopf.login_with_service_account(**how) or kopf.login_with_kubeconfig(**how)
+        account = kopf.login_with_service_account(**how)
+        return _by_address(account) if account else kopf.login_with_kubeconfig(**how)
 
     @kopf.on.startup(registry=handlers)
     def settle(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -45,3 +48,12 @@ def registry(admission_seen: Callable[[], None]) -> kopf.OperatorRegistry:
             admission_seen()
 
     return handlers
+
+
+def _by_address(found: kopf.ConnectionInfo) -> kopf.ConnectionInfo:
+    """Reach the API server as everything else of ours does: without the cluster's DNS."""
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{part}") for part in ("HOST", "PORT"))
+    if not host or not port:
+        return found
+    address = f"[{host}]" if ":" in host else host
+    return replace(found, server=f"https://{address}:{port}")

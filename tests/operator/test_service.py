@@ -183,6 +183,31 @@ def test_kopf_posts_nothing_and_kills_nobody():
     assert settings.scanning.disabled is True
 
 
+@pytest.mark.parametrize(
+    ("host", "server"),
+    [
+        ("10.96.0.1", "https://10.96.0.1:443"),
+        ("fd00::1", "https://[fd00::1]:443"),
+        (None, "https://kubernetes.default.svc"),
+    ],
+)
+def test_kopf_needs_no_cluster_dns(monkeypatch, host, server):
+    found = kopf.ConnectionInfo(server="https://kubernetes.default.svc", token="t")
+    monkeypatch.setattr(kopf, "login_with_service_account", lambda **_: found)
+    for name, value in (("HOST", host), ("PORT", "443")):
+        if value is None:
+            monkeypatch.delenv(f"KUBERNETES_SERVICE_{name}", raising=False)
+        else:
+            monkeypatch.setenv(f"KUBERNETES_SERVICE_{name}", value)
+    (login,) = (
+        one
+        for one in handlers.registry(lambda: None)._activities._handlers
+        if one.activity is Activity.AUTHENTICATION
+    )
+    got = login.fn()
+    assert (got.server, got.token) == (server, "t")
+
+
 class Other:
     """Stands for a loop beside the recorder."""
 
