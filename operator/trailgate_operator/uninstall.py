@@ -7,7 +7,8 @@ In this order, each step bounded in time and safe to do again:
 3. the gate stopped. It announces its end in the spool: with its keys, before they are deleted;
 4. the spool drained by the operator;
 5. the operator stopped: it would make its Secrets anew;
-6. the Secrets deleted. Those that the spool needs to be read stay while anything is in it.
+6. the Secrets deleted. Those that the spool needs to be read stay while anything is in it;
+7. the Pod of ``helm test`` deleted.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from trailgate_operator.keyring_secret import SecretBox
 
 CONFIGURATION = "trailgate"
 DISARM = "trailgate-uninstall"
+TEST = "trailgate-test"
+"""The Pod of ``helm test``, left for people to read its log. No release owns it."""
 WEBHOOK, OPERATOR = "trailgate-webhook", "trailgate-operator"
 """Deployments, and the accounts that their pods run as."""
 
@@ -89,6 +92,7 @@ class Uninstall:
         drained = await self._drain()
         await self._stop(OPERATOR)
         await self._delete_secrets(stopped=stopped, drained=drained)
+        await self._delete_test()
         # Whatever stood in the way before: this is what must not be there.
         if await self._configuration() is not None:
             raise UninstallError(_STILL)
@@ -245,6 +249,16 @@ class Uninstall:
             self.say(f"left Secret {name}: {error}")
         else:
             self.say(f"deleted Secret {name}")
+
+    async def _delete_test(self) -> None:
+        try:
+            await self.kube.delete(_PODS, TEST, self.namespace)
+        except (NotFoundError, ConflictError):
+            return
+        except ForbiddenError as error:
+            self.say(f"left Pod {TEST}: {error}")
+        else:
+            self.say(f"deleted Pod {TEST}")
 
     async def _until(self, seconds: float, done: Callable[[], Awaitable[bool]]) -> bool:
         """Ask again and again; an API server that doesn't answer now may later."""

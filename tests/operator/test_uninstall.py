@@ -199,6 +199,12 @@ async def test_again_there_is_nothing_to_do_and_nothing_to_complain_about(instal
     await installed.left()
 
 
+async def test_what_helm_test_left_is_taken_along(twin):
+    await twin.create(plain(PODS, "trailgate-test", spec={}), "test")
+    assert "deleted Pod trailgate-test" in await twin.uninstall()
+    assert await twin.there(PODS, "trailgate-test", "test") is None
+
+
 async def test_of_an_empty_cluster_it_says_only_what_it_keeps():
     empty = Installed(Twin(), "test")
     said = await empty.uninstall()
@@ -207,7 +213,7 @@ async def test_of_an_empty_cluster_it_says_only_what_it_keeps():
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("write", range(1, 9))
+@pytest.mark.parametrize("write", range(1, 10))
 async def test_interrupted_at_any_write_the_next_run_ends_well(twin, write, after):
     with contextlib.suppress(Killed):
         await twin.uninstall(kube=Killing(twin.kube, write, after=after))
@@ -215,8 +221,8 @@ async def test_interrupted_at_any_write_the_next_run_ends_well(twin, write, afte
     await twin.left()
 
 
-async def test_there_are_eight_writes(twin):
-    killing = Killing(twin.kube, 9, after=False)
+async def test_there_are_nine_writes(twin):
+    killing = Killing(twin.kube, 10, after=False)
     await twin.uninstall(kube=killing)
     assert killing.left == 1
 
