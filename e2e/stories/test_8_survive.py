@@ -18,6 +18,7 @@ from e2e.cluster.provider import Cluster
 from e2e.controlplane.binaries import ensure
 from e2e.demo import manifests
 from e2e.stories.crowd import crowd
+from e2e.stories.errors import StoryError
 from e2e.stories.installation import CHART, CONFIGURATION, NAMESPACE, RELEASE, wait_for
 from e2e.stories.say import say
 from e2e.stories.shop import deployment
@@ -27,10 +28,17 @@ pytestmark = pytest.mark.timeout(600)
 
 _BEFORE, _AFTER = 3.0, 5.0
 _FORCED = [
-    ("helm4", ["--force-replace", "--server-side=false"]),
-    ("helm4", ["--force-conflicts"]),
-    ("helm3", ["--force"]),
-]
+    ("helm4", ["--force-replace", "--server-side=false"],
+     ["--server-side=true", "--force-conflicts"]),
+    ("helm3", ["--force"], []),
+]  # fmt: skip
+_CLAIMS = {
+    "ledger": {
+        "persistence": {"existingClaim": "trailgate-ledger"},
+        "checkpoint": {"existingClaim": "trailgate-checkpoint"},
+    }
+}
+"""With these the claims are no part of the release, and stay."""
 
 
 def test_a_drained_node_keeps_one_gate(stand: Stand) -> None:
@@ -99,19 +107,26 @@ def test_a_backup_of_our_objects_put_back(stand: Stand, tmp_path: Path) -> None:
     cluster.kubectl("delete", "disarm", "of-long-ago", "--ignore-not-found")
 
 
-@pytest.mark.parametrize(("major", "force"), _FORCED, ids=["4-replace", "4-conflicts", "3"])
-def test_a_forced_upgrade(stand: Stand, major: str, force: list[str]) -> None:
+@pytest.mark.parametrize(("major", "replace_", "conflicts"), _FORCED, ids=["helm4", "helm3"])
+def test_a_forced_upgrade(
+    stand: Stand, major: str, replace_: list[str], conflicts: list[str]
+) -> None:
+    """Armed all the time, also where Kubernetes refuses to replace a claim that is in use."""
     release = replace(stand.release, program=ensure([major])[major])
+    values = release.directory / "values.yaml"
+    claims = release.directory / "claims.yaml"
+    claims.write_text(yaml.safe_dump(_CLAIMS))
+    upgrade = ("upgrade", RELEASE, CHART, "--values", values, "--wait", "--timeout", "4m")
     before = _uid(stand.cluster)
-    with stand.deploying(f"{major} {force[0]}") as account:
-        values = release.directory / "values.yaml"
-        release.helm(
-            "upgrade", RELEASE, CHART, "--values", values, "--wait", "--timeout", "4m", *force
-        )
+    with stand.deploying(f"forced by {major}") as account:
+        with pytest.raises(StoryError, match="immutable after creation"):
+            release.helm(*upgrade, *replace_)
+        release.helm(*upgrade, "--values", claims, *replace_)
+        release.helm(*upgrade, *conflicts)
         time.sleep(_AFTER)
-        stand.release.wait_until_armed(10)
+        assert stand.release.is_armed()
     assert account.errors == {}
-    assert account.unanswered == {}
+    assert account.unanswered == 0
     assert _uid(stand.cluster) == before, "it was armed all the time"
 
 
