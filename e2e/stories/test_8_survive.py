@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -130,18 +130,24 @@ def test_a_forced_upgrade(
     assert _uid(stand.cluster) == before, "it was armed all the time"
 
 
-def test_an_uninstall_that_is_interrupted(stand: Stand) -> None:
-    """Killed at two points: the cluster deploys, and doing it again ends it; so does the trail."""
+def test_an_uninstall_that_is_given_up(stand: Stand) -> None:
+    cluster = stand.cluster
+    _interrupted(stand, "job begun", lambda: _there(cluster, "job/trailgate-uninstall"))
+    wait_for("its Job to disarm", lambda: not stand.release.is_armed(), 90)
+    cluster.kubectl("delete", "job", "trailgate-uninstall", "-n", NAMESPACE)
+    stand.release.upgrade()
+    stand.arm()
+    with stand.deploying("uninstall given up"):
+        time.sleep(_BEFORE)
+
+
+def test_an_uninstall_that_is_interrupted_and_done_again(stand: Stand) -> None:
+    """It ends clean, and the trail that was left goes on."""
     release, cluster = stand.release, stand.cluster
     release.wait_until_recorded()
     origin, rows = release.vkey(), len(release.rows())
-    for what, reached in (
-        ("begun", lambda: _there(cluster, "job/trailgate-uninstall")),
-        ("disarmed", lambda: not _there(cluster, CONFIGURATION)),
-    ):
-        _interrupted(stand, reached)
-        say(f"uninstall killed once it had {what}: armed {release.is_armed()}")
-        _deploys(stand)
+    _interrupted(stand, "disarmed", lambda: not release.is_armed())
+    _interrupted(stand, "secrets deleted", lambda: not _there(cluster, "secret/trailgate-gate"))
     began = time.monotonic()
     release.uninstall()
     say(f"the uninstall after that took {time.monotonic() - began:.0f} s")
@@ -157,8 +163,8 @@ def test_an_uninstall_that_is_interrupted(stand: Stand) -> None:
         time.sleep(_BEFORE)
 
 
-def _interrupted(stand: Stand, reached: Any) -> None:
-    """Begin an uninstall, and kill Helm as soon as something is so."""
+def _interrupted(stand: Stand, what: str, reached: Callable[[], bool]) -> None:
+    """Begin an uninstall, and kill Helm as soon as something is so: the cluster deploys."""
     release = stand.release
     process = subprocess.Popen(
         [release.program, "--kubeconfig", stand.cluster.kubeconfig, "--namespace", NAMESPACE,
@@ -166,11 +172,13 @@ def _interrupted(stand: Stand, reached: Any) -> None:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        wait_for("that point", reached, 90)
+        wait_for(what, reached, 120)
         assert process.poll() is None, "Helm is still at it"
     finally:
         process.kill()
         process.wait()
+    say(f"uninstall killed, {what}: {'' if release.is_armed() else 'not '}armed")
+    _deploys(stand)
 
 
 def _deploys(stand: Stand) -> None:
