@@ -371,6 +371,18 @@ async def test_its_policy_is_kept_as_it_is_and_owned(post):
         assert post.policies.objects[PROBE]["spec"] == found["spec"]
 
 
+@pytest.mark.parametrize("owners", [[], [{"uid": "another"}]])
+async def test_its_policy_goes_with_the_installation_whatever_somebody_does(post, owners):
+    before = post.policies.objects[PROBE]
+    metadata = before["metadata"] | {"ownerReferences": owners}
+    await post.kube.replace(DEPLOY_POLICIES, before | {"metadata": metadata})
+    await until(lambda: post.policies.objects[PROBE] != before)
+    assert await ProbePolicy(post.kube, post.policies).keep() is True
+    found = await post.kube.get(DEPLOY_POLICIES, PROBE)
+    role = await post.kube.get(CLUSTER_ROLES, ARMING_ROLE)
+    assert [one["uid"] for one in found["metadata"]["ownerReferences"]] == [role["metadata"]["uid"]]
+
+
 async def test_without_its_owner_the_policy_is_not_made():
     post = Post()
     with pytest.raises(WaitingError, match="policies have not been read"):
