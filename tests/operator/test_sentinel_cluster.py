@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import ssl
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,11 +12,13 @@ from aiohttp import web
 
 from tests.operator.armed import SYSTEM, Site, start_plane, until
 from trailgate.ledger import sqlite
+from trailgate.ledger.spoolkeys import key_id
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.verify import verify
 from trailgate.tlog.note import SigningKey
 from trailgate_kube.webhooks import Address
+from trailgate_operator.intake import Keys
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
 from trailgate_operator.sentinel_guards import GUARDS, KnownGuards
 from trailgate_operator.sentinel_policies import Register
@@ -55,7 +58,8 @@ class Guarded(Site):
                 address=settings.get("address", Address(SYSTEM, url=self.gate.url)),
                 armed=self.arming.armed, spooled=lambda: self.recorder.waiting,
                 entries=lambda: self.recorder.size, observed=lambda: None, register=Register(),
-                guards=KnownGuards(), recorded=lambda: None,
+                guards=KnownGuards(),
+                recorded=lambda: self.recorder.emptied,
                 tell=self.recorder.tell, context=self.arming._parts.context,
                 metrics=self.metrics,
             ),
@@ -66,6 +70,15 @@ class Guarded(Site):
         self.recorder.followers.append(self.sentinel.appended)
         self._stop_sentinel = asyncio.Event()
         self._sentinel = asyncio.create_task(self.sentinel.run(self._stop_sentinel))
+
+    async def record(self):
+        """Take what the gate spooled, by the sentinel's clock."""
+        world, recorder = self.gate.world, self.recorder
+        signer = world.signer.public_key()
+        keys = Keys((world.recorder,), {key_id(signer): signer})
+        recorder._desk = replace(recorder._desk, keys=keys)
+        recorder._clock = self.sentinel._heart._clock
+        await recorder.drain()
 
     async def stop(self):
         if self._running is not None and self._sentinel is not None:
@@ -337,3 +350,44 @@ async def test_guards_are_read_by_name_and_told_when_they_change(site):
     site.later(0)
     await until(lambda: len(states()) == 3)
     assert [state for _, state, _ in states()] == ["created", "changed", "deleted"]
+
+
+async def test_a_policys_change_is_told_by_the_gate_and_while_disarmed_by_the_sentinel(site):
+    await site.passing()
+    name = f"production-{site.mark}"
+
+    def changes(which=name):
+        return [
+            (one["state"], one["absent"].get("/caller"))
+            for one in site.told()
+            if one["subject"] == "policy" and one["name"] == which
+        ]
+
+    async def unclaimed(which):
+        """Wait until everything that nobody claimed is told; ``which`` is among it."""
+        before = len(changes(which))
+
+        async def told():
+            site.later(31)
+            await site.record()
+            return len(changes(which)) > before
+
+        await until(told)
+
+    site.apply(site.policy(mode="Audit"))
+
+    async def claimed():
+        await site.record()
+        return changes()
+
+    await until(claimed)
+    await unclaimed(PROBE)  # made before the gate was asked
+    assert changes() == [("created", None)]
+    site.apply(site.disarm())
+    await site.unarmed()
+    site.apply(site.policy(mode="Enforce"))
+    await unclaimed(name)
+    assert changes() == [("created", None), ("changed", "NotFound")]
+    first, second = (one for one in site.told() if one["name"] == name)
+    assert second["previousDigest"] == first["digest"] != second["digest"]
+    assert changes(PROBE) == [("created", "NotFound")]
