@@ -30,6 +30,8 @@ from trailgate_operator.trail import Statement, Tell
 
 PATIENCE: Final = timedelta(seconds=30)
 """For the gate's claim to come into the spool."""
+OVERDUE: Final = timedelta(minutes=30)
+"""For a recorder that can't empty the spool: what lies there can't keep a change untold."""
 _MARK: Final = b'"subject":"policy"'
 
 
@@ -91,9 +93,11 @@ class Unclaimed:
         }
         self._since = {one: self._since.get(one, now) for one in differ}
         recorded = self._parts.recorded()
-        if recorded is None:
-            return
-        due = sorted(name for (name, _), at in self._since.items() if at + PATIENCE <= recorded)
+        due = sorted(
+            name
+            for (name, _), at in self._since.items()
+            if (recorded is not None and at + PATIENCE <= recorded) or at + OVERDUE <= now
+        )
         await self._parts.tell([self._words(name, there.get(name), now) for name in due])
         for name in due:
             logs.write(logging.WARNING, "a policy changed unseen by the gate", name=name)

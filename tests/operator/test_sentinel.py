@@ -567,9 +567,18 @@ async def test_nothing_is_told_while_a_claim_may_still_wait_in_the_spool():
     post = Post()
     await given(post, "p")
     await post.unclaimed(0)
-    assert await post.unclaimed(7200, recorded=None) == []
-    assert await post.unclaimed(0, recorded=7180) == []
-    assert await post.unclaimed(0, recorded=7170) == [("p", "created", "NotFound")]
+    assert await post.unclaimed(1700, recorded=None) == []
+    assert await post.unclaimed(0, recorded=1680) == []
+    assert await post.unclaimed(0, recorded=1670) == [("p", "created", "NotFound")]
+
+
+@pytest.mark.parametrize("recorded", [None, 1800])
+async def test_a_spool_that_is_never_emptied_keeps_nothing_untold(recorded):
+    post = Post()
+    await given(post, "p")
+    await post.unclaimed(0, recorded=None)
+    assert await post.unclaimed(1799, recorded=recorded) == []
+    assert await post.unclaimed(1, recorded=recorded) == [("p", "created", "NotFound")]
 
 
 async def test_a_policy_that_can_not_be_read_has_a_digest_too():
