@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -19,11 +20,12 @@ from e2e.demo.pipeline import trailgate
 from e2e.stories.deployer import Deployer
 from e2e.stories.installation import NAMESPACE, Installation, wait_for
 from e2e.stories.say import say
-from e2e.stories.shop import Shop, deployment
+from e2e.stories.shop import PULL_SECRET, Shop, deployment
 
 pytestmark = pytest.mark.timeout(600)
 
 _FIVE_MINUTES = 300.0
+_ELSEWHERE = "elsewhere"
 _FACTS = ("signed", "provenance", "review", "tests")
 _PAGE = Path(__file__).parents[2] / "docs" / "reference" / "kubectl.md"
 
@@ -54,7 +56,7 @@ def look(
     images = _images(shop)
     unsigned = deployment(images["StatefulSet/unsigned"], name="try", replicas=0)
     wait_for("nothing to be refused", lambda: not deployer.try_out(unsigned), 30)
-    made = _workloads(images, shop.registry)
+    made = [*_elsewhere(cluster), *_workloads(images, shop.registry)]
     cluster.kubectl("apply", "-f", "-", input=_list(made))
     policy = tmp_path_factory.mktemp("look") / "policy.yaml"
     policy.write_text(json.dumps(shop.policy()))
@@ -147,6 +149,84 @@ def test_helm_test_shows_one_refusal_and_one_admission(release: Installation) ->
     assert " denied by DeployPolicy " in log
 
 
+def test_the_page_shows_what_is_printed(
+    look: Look, release: Installation, cluster: Cluster, deployer: Deployer
+) -> None:
+    """docs/reference/kubectl.md against the real thing: its columns and labels."""
+    printed = {
+        **_kinds(look, release, cluster, deployer),
+        "kubectl apply -f web.yaml": deployer.try_out(
+            deployment(look.images["StatefulSet/unsigned"], replicas=0)
+        ),
+        "kubectl -n trailgate-system logs trailgate-test": cluster.kubectl(
+            "logs", "-n", NAMESPACE, "trailgate-test"
+        ).stdout,
+        "trailgate policy impact": _impact(cluster, output="table").stdout,
+        "trailgate policy impact -f policy.yaml": _impact(
+            cluster, "-f", look.policy, output="table"
+        ).stdout,
+    }
+    _keep(printed)
+    page = _PAGE.read_text()
+    for command, real in printed.items():
+        (shown,) = re.findall(
+            rf"^\$ {re.escape(command)}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL
+        )
+        assert _shape(shown) == _shape(real), command
+
+
+def _kinds(
+    look: Look, release: Installation, cluster: Cluster, deployer: Deployer
+) -> dict[str, str]:
+    """Have one of each kind there, and ask kubectl for it."""
+    get = cluster.kubectl
+    get("scale", "deployment/trailgate-operator", "-n", NAMESPACE, "--replicas=0")
+    made = deployment(look.images["Deployment/signed"], name="shown", replicas=0)
+    deployer.apply(made)
+    admissions = wait_for(
+        "an Admission", lambda: get("get", "admissions", "-n", NAMESPACE).stdout, 10
+    )
+    get("scale", "deployment/trailgate-operator", "-n", NAMESPACE, "--replicas=1")
+    deployer.kubectl("delete", "deployment/shown", "-n", manifests.SHOP)
+    release.wait_until_recorded(90)
+    trailgate("disarm", "--for", "1h", "--reason", "registry is down", "--ticket", "INC-7",
+              "--kubeconfig", cluster.kubeconfig)  # fmt: skip
+    wait_for("the Disarm to be seen", lambda: "InEffect" in get("get", "disarms").stdout, 30)
+    disarms = get("get", "disarms").stdout
+    for one in json.loads(get("get", "disarms", "-o", "json").stdout)["items"]:
+        if one["spec"]["reason"] == "registry is down":
+            get("delete", "disarm", one["metadata"]["name"])
+    release.wait_until_armed(60)
+    return {
+        "kubectl get dpol": get("get", "dpol").stdout,
+        "kubectl describe dpol production": get("describe", "dpol", manifests.POLICY).stdout,
+        "kubectl get disarms": disarms,
+        "kubectl get admissions -n trailgate-system": admissions,
+    }
+
+
+def _keep(printed: dict[str, str]) -> None:
+    """Leave it where ``TRAILGATE_E2E_PRINTED`` says: to write the page by."""
+    kept = os.environ.get("TRAILGATE_E2E_PRINTED")
+    if kept:
+        Path(kept).write_text("\n".join(f"$ {name}\n{text}" for name, text in printed.items()))
+
+
+def _shape(text: str) -> list[str]:
+    """Take a table's header, or the labels and words that begin each line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    header = re.fullmatch(r"[A-Z]+( +[A-Z]+( [A-Z]+)?)+ *", lines[0])
+    if header:
+        return lines[0].split()
+    labels = {"got", "expected", "try:", "see:"}
+    return [
+        words[0]
+        for line in lines
+        if (words := line.split())
+        and (words[0] in labels or line.startswith(("Name:", "Spec:", "Status:", "trailgate:")))
+    ]
+
+
 def _images(shop: Shop) -> dict[str, str]:
     """Build what runs: the shop's, unsigned, somebody else's."""
     unsigned = shop.build("6.0.0-unsigned")
@@ -166,6 +246,16 @@ def _images(shop: Shop) -> dict[str, str]:
     }
 
 
+def _elsewhere(cluster: Cluster) -> list[dict[str, Any]]:
+    """Make a namespace that the shop's policy is not for, whose pods may pull too."""
+    held = cluster.kubectl("get", "secret", PULL_SECRET, "-n", manifests.SHOP, "-o", "json").stdout
+    secret = {k: v for k, v in json.loads(held).items() if k != "metadata"}
+    return [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": _ELSEWHERE}},
+        {**secret, "metadata": {"name": PULL_SECRET, "namespace": _ELSEWHERE}},
+    ]
+
+
 def _workloads(images: dict[str, str], registry: str) -> list[dict[str, Any]]:
     made = []
     for workload, reference in images.items():
@@ -173,7 +263,7 @@ def _workloads(images: dict[str, str], registry: str) -> list[dict[str, Any]]:
         image = f"{registry}/shop/web:6.0.2-tag" if name == "by-tag" else reference
         one = _of_kind(kind, deployment(image, name=name))
         if name == "elsewhere":
-            one["metadata"]["namespace"] = "default"
+            one["metadata"]["namespace"] = _ELSEWHERE
         made.append(one)
     return made
 
