@@ -230,7 +230,10 @@ class Join:
                 prior.append((track, state))
         for track, state in prior:
             state.verdict = Verdict.EXPLAINED
-            track.known = Known(state.seen.generation, state.seen.thing.spec, explained=True)
+            seen = state.seen
+            track.known = Known(
+                seen.generation, seen.thing.spec, explained=True, replicas=seen.replicas
+            )
         self._began = True
         return self._words.baseline(moment.now, (state.seen.thing for _, state in prior))
 

@@ -105,12 +105,14 @@ def _image(told: Mapping[str, Any]) -> AdmittedImage:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The newest state of an object that the ledger speaks of."""
+    """The newest state of an object that was settled, or that the ledger speaks of."""
 
     generation: int
     spec: Digest | None
     explained: bool
     """False: a discrepancy was told of it."""
+    replicas: int | None = None
+    """How many it says, where it was seen: the ledger doesn't tell."""
 
 
 @dataclass(slots=True)

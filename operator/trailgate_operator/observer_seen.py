@@ -5,7 +5,7 @@ Nothing here judges: digests, numbers and what nodes report are taken as they ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -31,7 +31,9 @@ _SCALED: Final = frozenset({DEPLOYMENT, STATEFUL_SET, REPLICA_SET, REPLICATION_C
 _PLACEHOLDER: Final = 907_199_254_740_991
 _MARKS: Final = ("labels", "annotations", "finalizers", "ownerReferences")
 _STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-_MOST_REPLICAS: Final = 2_000
+_TRIES: Final = 2_000
+_MOST_BYTES: Final = 32 * 2**20
+"""What a search may hash: a fraction of a second, whatever somebody writes in a specification."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +69,25 @@ class Frame:
     before: bytes
     after: bytes
 
+    def is_with(self, replicas: int, spec: Digest) -> bool:
+        """Whether with that number this is the specification of that digest."""
+        return Digest.of(b'%s"replicas":%d%s' % (self.before, replicas, self.after)) == spec
+
     def replicas_of(self, spec: Digest, near: int) -> int | None:
         """Find the number with which this is the specification of that digest.
 
-        None where there is none: then more than the replicas differs.
+        Tried are at most 2,000 numbers, the nearest first, and fewer where the specification
+        is large. None where none of them is it: more than the replicas differs, or they
+        differ by more than that.
         """
-        for number in range(max(near, _MOST_REPLICAS) + 1):
-            text = b'%s"replicas":%d%s' % (self.before, number, self.after)
-            if Digest.of(text) == spec:
-                return number
-        return None
+        tries = min(_TRIES, _MOST_BYTES // (len(self.before) + len(self.after)))
+        return next((one for one in _around(near, tries) if self.is_with(one, spec)), None)
+
+
+def _around(near: int, tries: int) -> Iterator[int]:
+    """Yield that many numbers from 0 up, the nearest first."""
+    low = max(0, near - tries // 2)
+    yield from sorted(range(low, low + tries), key=lambda one: abs(one - near))
 
 
 @dataclass(frozen=True, slots=True)

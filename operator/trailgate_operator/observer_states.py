@@ -209,6 +209,9 @@ def _scaled_from(state: State, known: Known) -> int | None:
     frame = state.seen.frame
     if frame is None or known.spec is None:
         return None
+    if known.replicas is not None:
+        return known.replicas if frame.is_with(known.replicas, known.spec) else None
+    # Known from the ledger only, which has no number.
     if state.scaled is None or state.scaled[0] != known.spec:
         before = frame.replicas_of(known.spec, state.seen.replicas or 0)
         state.scaled = (known.spec, before)
@@ -217,8 +220,9 @@ def _scaled_from(state: State, known: Known) -> int | None:
 
 def _settled(track: Track, state: State, verdict: Verdict) -> None:
     state.verdict = verdict
+    seen = state.seen
     explained = verdict is Verdict.EXPLAINED
-    track.known = Known(state.seen.generation, state.seen.thing.spec, explained)
+    track.known = Known(seen.generation, seen.thing.spec, explained, seen.replicas)
 
 
 def _unchanged(known: Known, state: State) -> bool:

@@ -21,6 +21,8 @@ from tests.operator.observing import (
 )
 from trailgate.ledger import record as rec
 from trailgate.model.admission import Kind
+from trailgate.model.digest import Digest
+from trailgate_operator import observer_seen
 from trailgate_operator.observer_past import Past
 
 FIRST = workload()
@@ -197,6 +199,73 @@ def test_more_replicas_by_an_update_are_no_release():
     watch.claim(claim(1, FIRST, more, change_class=ex.ChangeClass.SCALE))
     watch.see(more)
     assert watch.later() == [("persisted", "d", 2, "observed")]
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """How many specifications are hashed to find out about replicas."""
+    tries = []
+
+    class Counting:
+        @staticmethod
+        def of(text):
+            tries.append(len(text))
+            assert len(tries) <= 2_000
+            return Digest.of(text)
+
+    monkeypatch.setattr(observer_seen, "Digest", Counting)
+    return tries
+
+
+def test_far_fewer_replicas_need_no_admission_either():
+    many = workload(replicas=3_000)
+    watch = Watch()
+    watch.claim(claim(0, None, many))
+    watch.see(many)
+    watch.due()
+    watch.see(workload(generation=2, replicas=10))
+    assert watch.later(600) == []
+    assert watch.join.counts().unexplained == 0
+
+
+@pytest.mark.parametrize("release", ["1.0", "2.0"])
+def test_any_number_of_replicas_is_one_hash(hashed, release):
+    watch = started()
+    watch.see(workload(generation=2, release=release, replicas=2**31 - 1))
+    assert watch.later(1, recorded=None) == []
+    assert len(hashed) == 1
+
+
+@pytest.mark.parametrize("release", ["1.0", "2.0"])
+def test_after_a_restart_no_number_takes_long_either(hashed, release):
+    past = past_of(started(), [claim(0, None, FIRST)])
+    past.baseline = True
+    watch = Watch(past)
+    for replicas in (2**31 - 1, 300_000):
+        watch.see(workload(generation=2, release=release, replicas=replicas))
+        for _ in range(3):
+            assert watch.later(1, recorded=None) == []
+        assert 0 < len(hashed) <= 2_000
+        hashed.clear()
+    large = {"notes": "x" * 2**20}
+    watch.see(workload(generation=3, release=release, replicas=1, spec=large))
+    assert watch.later(1, recorded=None) == []
+    assert sum(hashed) <= 2**25
+
+
+@pytest.mark.parametrize(("before", "now"), [(2, 0), (900, 1), (1_999, 1_000), (5_000, 4_500)])
+def test_after_a_restart_the_number_is_found(before, now):
+    many = workload(replicas=before)
+    watch = Watch()
+    watch.claim(claim(0, None, many))
+    watch.see(many)
+    watch.due()
+    past = past_of(watch, [claim(0, None, many)])
+    past.baseline = True
+    again = Watch(past)
+    again.see(workload(generation=2, replicas=now))
+    assert again.later(600) == []
+    assert again.join.counts().unexplained == 0
 
 
 # What nothing explains
