@@ -1,5 +1,7 @@
 """The guards on a real API server, without a gate: each refuses, and each lets the rest be."""
 
+import base64
+import dataclasses
 import json
 import uuid
 
@@ -488,3 +490,106 @@ def test_the_guards_are_well_typed(stage):
     ]
     assert len(checked) == 5
     assert not [status for status in checked if status["typeChecking"]]
+
+
+TOKEN = "kubernetes.io/service-account-token"
+
+
+def token_of(account, name):
+    """A Secret that the cluster fills with a token of an account."""
+    metadata = {"name": name, "annotations": {"kubernetes.io/service-account.name": account}}
+    return {"apiVersion": "v1", "kind": "Secret", "type": TOKEN, "metadata": metadata}
+
+
+@pytest.mark.parametrize("who", ["editor", "operator"])
+@pytest.mark.parametrize("account", ["trailgate-operator", "default"])
+def test_no_secret_becomes_a_token_of_our_accounts(stage, account, who):
+    secrets, user = f"/api/v1/namespaces/{NAMESPACE}/secrets", getattr(stage, who)
+    said = stage.refused("trailgate-identity", user, "POST", secrets, token_of(account, named()))
+    assert f"{user.name} may not write secrets that hold tokens" in said
+    stage.call(stage.root, "POST", secrets + DRY, token_of(account, named()))
+
+
+def test_a_secret_that_is_a_token_is_not_turned_to_another_account(stage):
+    secrets, name = f"/api/v1/namespaces/{NAMESPACE}/secrets", named()
+    stage.call(stage.root, "POST", secrets, token_of("default", name))
+    change = token_of("trailgate-operator", name)
+    stage.refused("trailgate-identity", stage.editor, "PUT", f"{secrets}/{name}", change)
+    stage.call(stage.editor, "DELETE", f"{secrets}/{name}")
+    elsewhere = f"/api/v1/namespaces/{KUBE}/secrets{DRY}"
+    stage.call(stage.editor, "POST", elsewhere, token_of("default", named()))
+
+
+# Our accounts' names alone, without a credential of theirs.
+
+
+def dressed(stage, account, method, path, what=None):
+    """What kubectl says to somebody who impersonates an account of ours."""
+    verb = {"POST": "create", "PUT": "replace", "DELETE": "delete"}[method]
+    given = ["-f", "-"] if what else []
+    return stage.plane.kubectl(
+        stage.root, verb, "--raw", path, *given, f"--as=system:serviceaccount:{NAMESPACE}:{account}",
+        stdin=json.dumps(what), check=False,
+    )  # fmt: skip
+
+
+def refused_dressed(guard, *arguments):
+    done = dressed(*arguments)
+    assert done.returncode == 1, done.stdout
+    assert f"ValidatingAdmissionPolicy '{guard}'" in done.stderr, done.stderr
+
+
+def test_who_impersonates_the_operator_takes_no_admission(stage):
+    one = admission()
+    stage.call(stage.gate, "POST", ADMISSIONS.path(NAMESPACE), one)
+    path = ADMISSIONS.path(NAMESPACE, one["metadata"]["name"])
+    refused_dressed("trailgate-spool", stage, "trailgate-operator", "DELETE", path)
+    stage.call(stage.operator, "DELETE", path)
+
+
+def test_a_token_from_a_secret_takes_no_admission(stage):
+    """One that a cluster admin has made, or that is older than the guard."""
+    secrets, name = f"/api/v1/namespaces/{NAMESPACE}/secrets", named()
+    stage.call(stage.root, "POST", secrets, token_of("trailgate-operator", name))
+    held = eventually(
+        lambda: stage.call(stage.root, "GET", f"{secrets}/{name}").get("data", {}).get("token")
+    )
+    lasting = dataclasses.replace(stage.operator, token=base64.b64decode(held).decode())
+    one = admission()
+    stage.call(stage.gate, "POST", ADMISSIONS.path(NAMESPACE), one)
+    path = ADMISSIONS.path(NAMESPACE, one["metadata"]["name"])
+    stage.call(lasting, "GET", ADMISSIONS.path(NAMESPACE))  # it is the operator, as RBAC sees it
+    stage.refused("trailgate-spool", lasting, "DELETE", path)
+    stage.call(stage.operator, "DELETE", path)
+    stage.call(stage.root, "DELETE", f"{secrets}/{name}")
+
+
+@pytest.mark.parametrize("make", [policy, disarm])
+def test_who_impersonates_the_operator_writes_no_status(stage, make):
+    kind = DEPLOY_POLICIES if make is policy else DISARMS
+    name = named()
+    made = stage.call(stage.admin, "POST", kind.path(None), make(name))
+    path, status = kind.path(None, name), {"status": {"conditions": []}}
+    refused_dressed("trailgate-policies", stage, "trailgate-operator", "PUT", f"{path}/status", made | status)  # fmt: skip
+    stage.call(stage.admin, "DELETE", path)
+
+
+def test_who_impersonates_the_operator_writes_neither_its_policy_nor_our_keys(stage):
+    who = (stage, "trailgate-operator", "POST")
+    refused_dressed("trailgate-policies", *who, DEPLOY_POLICIES.path(None), policy(PROBE))
+    for name in OURS:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+        path = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+        refused_dressed("trailgate-identity", *who, path, secret)
+
+
+def test_who_impersonates_the_uninstall_hook_neither_disarms_nor_stops(stage):
+    hook = stage.plane.service_account(NAMESPACE, "trailgate-uninstall")
+    stage.plane.bind(hook, "careless")
+    stage.plane.bind(hook, "almighty", NAMESPACE)
+    name = "trailgate-uninstall"
+    refused_dressed("trailgate-policies", stage, name, "POST", DISARMS.path(None), disarm(name))
+    path = f"{WORKLOADS[2].path(NAMESPACE, 'trailgate-webhook')}/scale"
+    none = stage.call(stage.admin, "GET", path) | {"spec": {"replicas": 0}}
+    refused_dressed("trailgate-system", stage, name, "PUT", path + DRY, none)
+    stage.call(hook, "PUT", path + DRY, none)
