@@ -33,7 +33,8 @@ class Moment:
 
     now: datetime
     recorded: datetime | None
-    """Everything that was in the spool then stands in the ledger, and came here as a claim."""
+    """All that can be recorded of what was in the spool then stands in the ledger, and came
+    here as claims."""
     heard: Mapping[Kind, datetime]
     """Of which kinds everything that happened before was seen."""
     watching: datetime | None

@@ -71,7 +71,7 @@ class Recorder:
         self._left: dict[str, str] = {}
         self._problem: str | None = "the spool was not read yet"
         self.emptied: datetime | None = None
-        """What was in the spool then stands in the ledger, all of it."""
+        """What was in the spool then stands in the ledger, as far as it ever will."""
         self.followers: list[Callable[[int, bytes], None]] = []
         """Told of each new entry, once it is durable: its index and its record."""
         self.waiting: int | None = None
@@ -155,7 +155,7 @@ class Recorder:
                     if stop is not None and stop.is_set():
                         return made
             self.looked.set()
-            if not left:
+            if not held:  # what else stays is told, and nothing more will be recorded of it
                 self.emptied = began
         except GoneError:
             self._wake.set()  # the list took too long: begin again

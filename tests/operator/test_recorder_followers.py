@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests.core.ledger import example_records as ex
-from tests.operator.test_recorder import NOW, Chain, Stage
+from tests.operator.test_recorder import NAMESPACE, NOW, STRANGER, Chain, Stage
 from trailgate.ledger import record as rec
 from trailgate_kube.errors import UnavailableError
+from trailgate_kube.resources import ADMISSIONS
 from trailgate_operator.trail import Statement
 
 
@@ -49,6 +52,55 @@ async def test_what_stays_in_the_spool_is_not_in_the_ledger(stage):
     await stage.write(chain.batch())
     stage.restart(keys=stage.keys.__class__((), {}))
     await stage.recorder.drain()
+    assert stage.recorder.emptied is None
+
+
+async def _lay(stage, batch, spec):
+    body = {"metadata": {"name": batch.name}, "spec": spec}
+    typed = {"apiVersion": ADMISSIONS.api_version, "kind": ADMISSIONS.kind, **body}
+    await stage.kube.create(ADMISSIONS, typed, NAMESPACE)
+
+
+async def tampered(stage):
+    await stage.write((chain := Chain()).batch())
+    bad = chain.batch()
+    spec = copy.deepcopy(bad.to_spec())
+    spec["objects"][0]["name"] = "another"
+    await _lay(stage, bad, spec)
+
+
+async def forked(stage):
+    one, two = Chain(), Chain()
+    two.batch()
+    await stage.write(one.batch(), two.batch())
+
+
+async def late(stage):
+    chain = Chain()
+    await stage.write(chain.started())
+    lost, later = chain.batch(), chain.batch()
+    await stage.write(later)
+    await stage.recorder.drain()
+    stage.recorder.emptied = None
+    await stage.write(lost)
+
+
+@pytest.mark.parametrize("lie", [tampered, forked, late])
+async def test_what_is_told_and_never_recorded_is_not_waited_for(stage, lie):
+    await lie(stage)
+    await stage.recorder.drain()
+    assert len(await stage.spooled()) == 1
+    assert "gap" in stage.kinds
+    assert stage.recorder.emptied == NOW
+
+
+@pytest.mark.parametrize("held", ["unknown gate", "newer form"])
+async def test_what_another_configuration_could_record_is_waited_for(stage, held):
+    odd = {**rec.admitted(ex.release(), ex.CONTEXT), "schema": "trailgate.dev/record/v9"}
+    chain = Chain(signer=STRANGER) if held == "unknown gate" else Chain()
+    await stage.write(chain.batch(odd), Chain(boot="f" * 24).batch())
+    await stage.recorder.drain()
+    assert stage.kinds == ["admitted"]
     assert stage.recorder.emptied is None
 
 
