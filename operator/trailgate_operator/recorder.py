@@ -164,6 +164,8 @@ class Recorder:
         oldest = min(filter(None, created), default="")
         self.waiting = len(created)
         self._metrics.looked(len(created), oldest, len(left), self._clock())
+        async with self._writing:
+            await self._keep_known()  # of what was told, too
         if failed is not None:
             raise failed
         return made
@@ -201,7 +203,12 @@ class Recorder:
         async with self._writing:
             entries = await asyncio.to_thread(self._entries, statements)
             new = await self._append(Intake(entries=entries))
-            await self._keep_known()
+            try:
+                await self._keep_known()
+            except LedgerUnavailableError as error:
+                # They are durable: said again under other keys, they would be there twice.
+                logs.write(logging.WARNING, "told, but not yet known outside", detail=str(error))
+                self.wake()
         return frozenset(entry.key for entry in new)
 
     def _entries(self, statements: Sequence[Statement]) -> list[Entry]:

@@ -9,8 +9,10 @@ import pytest
 from tests.core.ledger import example_records as ex
 from tests.operator.test_recorder import NAMESPACE, NOW, STRANGER, Chain, Stage
 from trailgate.ledger import record as rec
+from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate_kube.errors import UnavailableError
 from trailgate_kube.resources import ADMISSIONS
+from trailgate_operator import recorder
 from trailgate_operator.trail import Statement
 
 
@@ -109,3 +111,39 @@ async def test_a_look_that_failed_proves_nothing(stage):
     with pytest.raises(UnavailableError):
         await stage.recorder.drain()
     assert stage.recorder.emptied is None
+
+
+def full(*_, **_more):
+    raise LedgerUnavailableError("can't keep the known checkpoint: no space left on device")
+
+
+@pytest.fixture
+def beside(stage, tmp_path):
+    """A recorder that keeps a known checkpoint."""
+    stage.known = tmp_path / "checkpoint"
+    stage.restart()
+    return stage
+
+
+async def test_what_is_durable_is_told_although_nobody_outside_can_know_yet(beside, monkeypatch):
+    """Else who names what it says by the time says it again, under another name."""
+    said = Statement("gap/1", rec.gap(ex.CONTEXT, NOW, rec.GapCause.OBSERVER_DOWN))
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "write_known", full)
+        assert await beside.recorder.tell([said]) == {"gap/1"}
+        assert await beside.recorder.tell([said]) == frozenset()
+        assert not beside.known.exists()
+        with pytest.raises(LedgerUnavailableError, match="no space left"):
+            await beside.recorder.drain()  # which says that something is wrong
+    await beside.recorder.drain()
+    assert beside.known.read_text() == beside.store.checkpoint()
+    assert beside.kinds == ["gap"]
+
+
+async def test_what_is_not_durable_is_not_told(beside, monkeypatch):
+    said = Statement("gap/1", rec.gap(ex.CONTEXT, NOW, rec.GapCause.OBSERVER_DOWN))
+    with monkeypatch.context() as patch:
+        patch.setattr(beside.store, "submit", full)
+        with pytest.raises(LedgerUnavailableError):
+            await beside.recorder.tell([said])
+    assert await beside.recorder.tell([said]) == {"gap/1"}
