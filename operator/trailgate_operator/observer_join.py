@@ -49,6 +49,8 @@ class Join:
         self._parts: dict[str, set[str]] = {}
         """Uids of what each object controls."""
         self._open: set[str] = set()
+        self._empty: dict[str, datetime] = {}
+        """Of whose object nothing is there, and since when; oldest first."""
         self._known, self._held = past.known, past.held
         for claim in past.claims.values():
             self.claim(claim, claim.decided)
@@ -116,6 +118,9 @@ class Join:
             said += self._states.answer(track, moment)
             track.forget()
             said += self._gone(track, moment)
+            if track.empty:
+                self._empty.setdefault(uid, moment.now)
+        self._let_go(moment)
         said += self._baseline(moment)
         self._open = {uid for uid in self._open if not self._idle(uid)}
         return said
@@ -201,12 +206,28 @@ class Join:
             return []
         if any(state.verdict is Verdict.OPEN for state in track.states.values()):
             return []
-        waited = moment.now - track.gone > self._rules.overdue
-        if not waited and (moment.recorded is None or moment.recorded <= track.gone):
-            return []  # a claim on it may still come
+        if self._may_come(track.gone, moment):
+            return []
         said = list(self._states.releases.left(track, moment.now))
         self._drop(track)
         return said
+
+    def _may_come(self, since: datetime, moment: Moment) -> bool:
+        """Whether a claim that was in the spool then may still come."""
+        waited = moment.now - since > self._rules.overdue
+        return not waited and (moment.recorded is None or moment.recorded <= since)
+
+    def _let_go(self, moment: Moment) -> None:
+        """Let go of objects that were never there: what was to be stored, and wasn't."""
+        for uid, since in list(self._empty.items()):
+            if self._may_come(since, moment):
+                return
+            del self._empty[uid]
+            track = self._tracks.get(uid)
+            if track is not None and track.empty:
+                self._drop(track)
+                if track.known is not None:  # of the ledger: not looked at yet, perhaps
+                    self._known[uid] = track.known
 
     def _drop(self, track: Track) -> None:
         newest = track.newest

@@ -121,6 +121,11 @@ class Track:
         odd = newest is not None and newest.odd is not None
         return not self.claims and not open_ and not odd and self.gone is None
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was seen of it, nothing is held by it, and nothing waits."""
+        return not self.states and not self.claims and self.held is None and self.gone is None
+
     def note(self, seen: Seen, now: datetime, *, armed: bool | None) -> State | None:
         """Take note of what it looks like now; returns that state, None if that is older news."""
         before = self.newest

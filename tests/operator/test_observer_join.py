@@ -79,6 +79,51 @@ def test_an_admission_of_what_was_never_there():
     assert watch.later(600) == []
 
 
+def test_what_was_never_there_is_not_remembered_for_ever():
+    watch = Watch()
+    for number in range(3):
+        watch.claim(claim(number, None, workload(uid=f"u{number}")))
+    assert len(watch.later(61)) == 3
+    assert len(watch.join._tracks) == 3  # something else may still be in the spool
+    assert watch.later(1) == []
+    assert not watch.join._tracks
+    assert not watch.join._empty
+    watch.see(workload(uid="u0"))
+    assert watch.later() == [("discrepancy", "u0", 1, "NoAdmission")]
+
+
+def test_without_a_recorder_it_is_remembered_for_half_an_hour():
+    watch = Watch()
+    watch.claim(claim(0, None, FIRST))
+    watch.later(61, recorded=None)
+    watch.later(1800, recorded=None)
+    assert watch.join._tracks
+    watch.later(1, recorded=None)
+    assert not watch.join._tracks
+
+
+def test_what_comes_after_all_is_not_let_go():
+    watch = Watch()
+    watch.claim(claim(0, None, FIRST))
+    watch.later(61)
+    watch.see(FIRST)
+    assert watch.later() == [("discrepancy", "d", 1, "NoAdmission")]
+    assert watch.later(600) == []
+    assert watch.join.counts().workloads == 1
+
+
+def test_what_the_ledger_knows_of_it_is_kept():
+    past = past_of(started(), [claim(0, None, FIRST)])
+    past.baseline, past.held = True, {}
+    watch = Watch(past)
+    watch.claim(claim(1, FIRST, None))
+    watch.later(600)
+    watch.later(1)
+    assert not watch.join._tracks
+    watch.see(workload(generation=2, replicas=1))
+    assert watch.later(600) == []
+
+
 def test_nothing_is_given_up_before_the_watch_has_caught_up():
     watch = Watch()
     watch.claim(claim(0, None, FIRST))
