@@ -23,6 +23,7 @@ from trailgate.ledger.spoolwriter import (
 from trailgate_kube.api import Reader, Writer
 from trailgate_kube.errors import (
     AlreadyExistsError,
+    ConflictError,
     ForbiddenError,
     KubeError,
     NotFoundError,
@@ -69,6 +70,8 @@ class AdmissionWriter:
         except UnavailableError as error:
             kind = SpoolAmbiguousError if error.maybe_done else SpoolUnreachableError
             raise kind(str(error)) from error
+        except ConflictError as error:  # not of ours: the quota was counted by others meanwhile
+            raise SpoolUnreachableError(str(error)) from error
         except KubeError as error:
             raise SpoolRefusedError(str(error)) from error
         return Written.CREATED

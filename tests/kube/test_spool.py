@@ -275,6 +275,15 @@ async def test_a_request_that_was_never_sent_is_not_ambiguous():
     assert await writer.write(batch) is Written.CREATED
 
 
+async def test_a_quota_that_others_counted_meanwhile_is_worth_another_try():
+    kube = MemoryKube()
+    kube.fail("create", ConflictError('409 Conflict resourcequotas "trailgate-spool" modified'))
+    writer, batch = AdmissionWriter(kube, "trailgate"), Chain().next()
+    with pytest.raises(SpoolUnreachableError, match="resourcequotas"):
+        await writer.write(batch)
+    assert await writer.write(batch) is Written.CREATED
+
+
 @pytest.mark.parametrize("done", [True, False])
 async def test_an_ambiguous_write_is_settled_by_the_same_batch_again(done):
     kube = MemoryKube()
