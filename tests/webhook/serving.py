@@ -88,6 +88,9 @@ class NoSpool:
     def refused(self, assessment):
         pass
 
+    def refused_undecided(self, request, reason, policies=()):
+        pass
+
     def lost(self):
         self.metrics.lost.inc()
 

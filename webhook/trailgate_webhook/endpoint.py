@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +19,7 @@ import msgspec
 
 from trailgate.model.admission import AdmissionRequest
 from trailgate.model.assessment import Assessment
-from trailgate.model.decision import Decision, Mode
+from trailgate.model.decision import Decision, Mode, PolicyReference
 from trailgate.model.reason import RETRYABLE, Reason
 from trailgate_kube import logs
 from trailgate_webhook import own
@@ -54,6 +54,11 @@ class Spools(Protocol):
 
     def refused(self, assessment: Assessment) -> None:
         """Take note of a denial; never waits, never fails."""
+
+    def refused_undecided(
+        self, request: AdmissionRequest, reason: Reason, policies: Sequence[PolicyReference] = ()
+    ) -> None:
+        """Take note of a denial that no policy asked for; never waits, never fails."""
 
     def lost(self) -> None:
         """Take note of a change that passes without its evidence: it becomes a gap."""
@@ -188,7 +193,9 @@ class Gate:
                 object=str(assessment.request.kind), reason=error.reason, detail=str(error),
             )  # fmt: skip
             if assessment.decision.enforced:
-                return self._denied_undecided(assessment.request, error.reason, str(error))
+                return self._denied_undecided(
+                    assessment.request, error.reason, str(error), assessment.decision.policies
+                )
             self._spool.lost()
             return self._allowed(assessment, ("trailgate: no evidence was kept of this change",))
         self._metrics.spool.observe(time.perf_counter() - started)
@@ -236,8 +243,16 @@ class Gate:
             self._spool.undecided()
         return Reply(503, error_body(_not_decided(request, reason, text)))
 
-    def _denied_undecided(self, request: AdmissionRequest, reason: Reason, text: str) -> Reply:
+    def _denied_undecided(
+        self,
+        request: AdmissionRequest,
+        reason: Reason,
+        text: str,
+        policies: Sequence[PolicyReference] = (),
+    ) -> Reply:
         self._metrics.decided("denied", reason, _NONE, Mode.ENFORCE)
+        if not request.dry_run:
+            self._spool.refused_undecided(request, reason, policies)
         answer = Answer(
             request.uid,
             allowed=False,
@@ -258,6 +273,11 @@ class Gate:
     def _malformed(self, error: ReviewError) -> Reply:
         self._metrics.decided("denied", Reason.MALFORMED, _NONE, _NONE)
         logs.write(logging.WARNING, "malformed review", decision=error.uid, detail=str(error))
+        if error.request is None:
+            # Nobody can be named. Without a uid it is no denial either, but an HTTP error.
+            self._spool.undecided()
+        elif not error.request.dry_run:
+            self._spool.refused_undecided(error.request, Reason.MALFORMED)
         if error.uid is None:
             return Reply(400, error_body(str(error)))
         annotations = {"decision": "denied", "reasons": str(Reason.MALFORMED)}

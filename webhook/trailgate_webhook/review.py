@@ -23,10 +23,14 @@ _Text = Annotated[str, msgspec.Meta(max_length=1024)]
 class ReviewError(MalformedError):
     """A body that is no AdmissionReview v1 request; the text says got and expected."""
 
-    def __init__(self, text: str, uid: str | None = None) -> None:
+    def __init__(
+        self, text: str, uid: str | None = None, request: AdmissionRequest | None = None
+    ) -> None:
         super().__init__(text)
         self.uid = uid
         """The request's uid where it could still be read, so that a denial can carry it."""
+        self.request = request
+        """All but the objects, where only they are wrong."""
 
 
 class _GroupVersionKind(msgspec.Struct, frozen=True):
@@ -100,12 +104,18 @@ def read(body: bytes) -> AdmissionRequest:
         request = _REVIEW.decode(body).request
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ReviewError(_explain(error), _uid(body)) from error
-    user = request.userInfo
     try:
         new, old = _object(request.object, "object"), _object(request.oldObject, "oldObject")
         _check_carried(request.operation, new, old)
     except MalformedError as error:
-        raise ReviewError(str(error), request.uid) from error
+        raise ReviewError(str(error), request.uid, _typed(request, None, None)) from error
+    return _typed(request, new, old)
+
+
+def _typed(
+    request: _Request, new: Mapping[str, Any] | None, old: Mapping[str, Any] | None
+) -> AdmissionRequest:
+    user = request.userInfo
     return AdmissionRequest(
         uid=request.uid,
         operation=request.operation,

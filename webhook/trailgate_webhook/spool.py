@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -32,8 +32,10 @@ from trailgate.ledger.spoolwriter import (
     SpoolWriteError,
     Written,
 )
+from trailgate.model.admission import AdmissionRequest
 from trailgate.model.assessment import Assessment
 from trailgate.model.canonical import canonical
+from trailgate.model.decision import PolicyReference
 from trailgate.model.errors import TrailgateError
 from trailgate.model.reason import Reason
 from trailgate_kube import logs
@@ -174,6 +176,14 @@ class SpoolWriter:
     def refused(self, assessment: Assessment) -> None:
         """Count a denial; written with others of its kind, within seconds."""
         self._metrics.refusals_dropped.inc(self._refusals.add(assessment))
+        self._show()
+
+    def refused_undecided(
+        self, request: AdmissionRequest, reason: Reason, policies: Sequence[PolicyReference] = ()
+    ) -> None:
+        """Count a denial that no policy asked for, as ``refused`` does."""
+        dropped = self._refusals.add_undecided(request, reason, datetime.now(UTC), policies)
+        self._metrics.refusals_dropped.inc(dropped)
         self._show()
 
     def lost(self) -> None:

@@ -89,7 +89,7 @@ class GapCause(StrEnum):
     CHAIN_FORKED = "chain-forked"
     """A batch that doesn't follow from the one before it."""
     REVIEWS_UNDECIDED = "reviews-undecided"
-    """Reviews that got no decision (HTTP 503): the API server's failure policy chose."""
+    """Reviews that got no decision (HTTP 503: the failure policy chose), or name no caller."""
     OBSERVER_DOWN = "observer-down"
     """Nobody watched what is stored and what runs; what was there afterwards was read then."""
     DISARMED = "disarmed"

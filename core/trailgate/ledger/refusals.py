@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 from trailgate.ledger.claim import Context, Kind, caller_entry, head, policy_entry
 from trailgate.ledger.form import Roster, known, settle_within, stamp
 from trailgate.ledger.images import digest_of, reference_of
-from trailgate.model.admission import Caller, ObjectKey
+from trailgate.model.admission import AdmissionRequest, Caller, ObjectKey
 from trailgate.model.assessment import Assessment
-from trailgate.model.decision import PolicyReference
+from trailgate.model.decision import ImageVerdict, PolicyReference
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Absence, Reason
 
@@ -118,36 +118,49 @@ class Refusals:
 
         Gives how many were dropped: 0 or 1.
         """
-        if assessment.decision.allowed or assessment.request.dry_run:
+        decision = assessment.decision
+        if decision.allowed:
             return 0
-        found = [finding.reason for finding in assessment.decision.denying]
-        reason = found[0] if found else Reason.INTERNAL
-        request, at = assessment.request, assessment.decided_at
+        found = [finding.reason for finding in decision.denying] or [Reason.INTERNAL]
+        group = self._group(assessment.request, found[0], assessment.decided_at)
+        if group is not None:
+            group.reasons |= set(found)
+            _tell(group, decision.images, decision.policies)
+        return self._drop(assessment.request, group)
+
+    def add_undecided(
+        self,
+        request: AdmissionRequest,
+        reason: Reason,
+        at: datetime,
+        policies: Iterable[PolicyReference] = (),
+    ) -> int:
+        """Count one that was turned away without, or in spite of, what the policies say.
+
+        Gives how many were dropped: 0 or 1. A dry run is none.
+        """
+        group = self._group(request, reason, at)
+        if group is not None:
+            group.reasons.add(reason)
+            _tell(group, (), policies)
+        return self._drop(request, group)
+
+    def _group(self, request: AdmissionRequest, reason: Reason, at: datetime) -> _Counting | None:
+        """Count it in its group; None where it is in none."""
         minute = at.replace(second=0, microsecond=0)
         key = (request.caller.username, request.namespace, reason, minute)
-        if key not in self._groups:
-            if len(self) >= self._limit:
-                self._dropped += 1
-                return 1
-            self._groups[key] = _Counting(request.caller, request.key, at, request.key, at)
-        self._count(self._groups[key], assessment, {reason, *found})
-        return 0
-
-    @staticmethod
-    def _count(group: _Counting, assessment: Assessment, reasons: set[Reason]) -> None:
+        if request.dry_run or (key not in self._groups and len(self) >= self._limit):
+            return None
+        new = _Counting(request.caller, request.key, at, request.key, at)
+        group = self._groups.setdefault(key, new)
         group.count += 1
-        group.last, group.last_at = assessment.request.key, assessment.decided_at
-        group.reasons |= reasons
-        for verdict in assessment.decision.images:
-            reference = reference_of(verdict)
-            if not verdict.findings or reference in group.images:
-                continue
-            if len(group.images) >= _IMAGES:
-                group.all_images = False
-                continue
-            group.images[reference] = digest_of(verdict)
-        for policy in assessment.decision.policies:
-            group.policies[policy.name, policy.digest] = policy
+        group.last, group.last_at = request.key, at
+        return group
+
+    def _drop(self, request: AdmissionRequest, group: _Counting | None) -> int:
+        dropped = 1 if group is None and not request.dry_run else 0
+        self._dropped += dropped
+        return dropped
 
     def take(self, limit: int = 64) -> tuple[tuple[RefusalGroup, ...], int]:
         """Take out at most ``limit`` groups, oldest first, and the number dropped.
@@ -160,10 +173,20 @@ class Refusals:
         dropped, self._dropped = self._dropped, 0
         return tuple(taken), dropped
 
-    def put_back(self, groups: Sequence[RefusalGroup], dropped: int) -> None:
-        """Take back what could not be written: it is given out first the next time."""
-        self._returned = [*groups, *self._returned]
-        self._dropped += dropped
+
+def _tell(
+    group: _Counting, images: Iterable[ImageVerdict], policies: Iterable[PolicyReference]
+) -> None:
+    for verdict in images:
+        reference = reference_of(verdict)
+        if not verdict.findings or reference in group.images:
+            continue
+        if len(group.images) >= _IMAGES:
+            group.all_images = False
+            continue
+        group.images[reference] = digest_of(verdict)
+    for policy in policies:
+        group.policies[policy.name, policy.digest] = policy
 
 
 def _group(key: _Key, counting: _Counting) -> RefusalGroup:

@@ -1131,17 +1131,34 @@ def test_a_full_queue_counts_what_it_drops_and_keeps_counting_what_it_has():
     assert refusals.take() == ((), 0)
 
 
-def test_refusals_that_could_not_be_written_come_first_the_next_time():
+def test_more_groups_than_are_taken_come_first_the_next_time():
     refusals = rec.Refusals()
-    refusals.add(ex.denied())
-    taken = refusals.take()
-    other = replace(ex.denied(), request=replace(ex.denied().request, namespace="elsewhere"))
-    refusals.add(other)
-    refusals.put_back(taken[0], 5)
-    groups, dropped = refusals.take(limit=1)
-    assert ([group.namespace for group in groups], dropped) == (["shop"], 5)
+    request = ex.denied().request
+    for namespace in ("shop", "elsewhere"):
+        refusals.add(replace(ex.denied(), request=replace(request, namespace=namespace)))
+    groups, _ = refusals.take(limit=1)
+    assert [group.namespace for group in groups] == ["shop"]
+    refusals.add(replace(ex.denied(), request=replace(request, namespace="later")))
+    groups, _ = refusals.take()
+    assert [group.namespace for group in groups] == ["elsewhere", "later"]
+
+
+def test_what_nobody_could_decide_is_counted_like_any_other_refusal():
+    refusals, request = rec.Refusals(limit=2), ex.denied().request
+    policies = ex.denied().decision.policies
+    for _ in range(2):
+        assert refusals.add_undecided(request, Reason.SPOOL_FULL, ex.NOW, policies) == 0
+    assert refusals.add_undecided(request, Reason.INTERNAL, ex.NOW) == 0
+    assert refusals.add_undecided(request, Reason.MALFORMED, ex.NOW) == 1
+    dry = replace(request, dry_run=True)
+    assert refusals.add_undecided(dry, Reason.MALFORMED, ex.NOW) == 0
     groups, dropped = refusals.take()
-    assert ([group.namespace for group in groups], dropped) == (["elsewhere"], 0)
+    claims = [rec.refused(group, ex.CONTEXT) for group in groups]
+    assert [rec.check_form(claim) for claim in claims] == [(), ()]
+    told = [(claim["reason"], claim["reasons"], claim["count"]) for claim in claims]
+    assert told == [("SpoolFull", ["SpoolFull"], 2), ("Internal", ["Internal"], 1)]
+    assert [len(claim["policies"]) for claim in claims] == [len(policies), 0]
+    assert dropped == 1
 
 
 def test_more_images_than_a_group_tells_are_said_to_be_more():
