@@ -111,6 +111,8 @@ class Arming:
         """Whether somebody else changed or deleted what is to be put back."""
         self._note: str | None = None
         self._armed: bool | None = None
+        self._until: datetime | None = None
+        """When the Disarm that was last seen in effect ends."""
         self._published: bytes | KubeError | None = UnavailableError(
             "the webhook configuration has not been read yet", maybe_done=False
         )
@@ -160,7 +162,8 @@ class Arming:
         try:
             return await self._look()
         except KubeError as error:
-            self._published, self._armed = error, None
+            self._published, self._armed, self._note = error, None, None
+            self._parts.metrics.armed(armed=False, until=self._until)
             raise
 
     async def _look(self) -> float | None:
@@ -197,15 +200,19 @@ class Arming:
             raise WaitingError("the policies have not been read yet")
         broken = [policies.objects[name] for name in policies.problems]
         written, stored = self._wrote
-        return Observed(
+        observed = Observed(
             found=await self._found(),
             closed=fail_closed(policies.current, broken),
             disarm=standing.in_effect,
-            owner=await self._owner(),
             bundle=self._parts.authorities.bundle(),
             written=written,
             stored=stored,
         )
+        try:
+            return replace(observed, owner=await self._owner())
+        except KubeError:  # what became of the configuration is told all the same
+            await self._notice(observed)
+            raise
 
     async def _found(self) -> Found | None:
         try:
@@ -320,7 +327,7 @@ class Arming:
     def _show(self, observed: Observed) -> None:
         disarm = observed.disarm
         armed = observed.found is not None and disarm is None
-        until = None if disarm is None else disarm.until
+        self._until = until = None if disarm is None else disarm.until
         self._parts.metrics.armed(armed=armed, until=until)
         if until is not None:
             self._note = f"disarmed until {until.isoformat()}"

@@ -40,14 +40,15 @@ CLUSTER = [
     rule(DISARMS, "update", sub="status"),
     rule(DEPLOY_POLICIES, "create"),
     rule(DEPLOY_POLICIES, "update", name=PROBE),
+    rule(VALIDATING_WEBHOOKS, "get", "list", "watch", name=CONFIGURATION),
+    rule(CLUSTER_ROLES, "get", name=ARMING_ROLE),
     rule(ADMISSION_POLICIES, "get", name=POLICIES),
     rule(ADMISSION_BINDINGS, "get", name=BINDINGS),
     *(rule(workload, "list", "watch") for workload in WORKLOADS),
 ]
 ARMING = [
     rule(VALIDATING_WEBHOOKS, "create"),
-    rule(VALIDATING_WEBHOOKS, "get", "list", "watch", "update", "delete", name=CONFIGURATION),
-    rule(CLUSTER_ROLES, "get", name=ARMING_ROLE),
+    rule(VALIDATING_WEBHOOKS, "update", "delete", name=CONFIGURATION),
 ]
 OURS = [
     rule(SERVICES, "get", name="trailgate-webhook"),

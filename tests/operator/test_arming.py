@@ -224,14 +224,20 @@ async def test_with_the_role_goes_the_configuration_and_a_new_role_arms_again(si
     await site.start()
     first = await site.armed()
     role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/trailgate-arming"
+    await until(lambda: site.arming.note() == "armed")
     await site.api("DELETE", role)
     await site.unarmed(seconds=30)
-    await until(lambda: site.arming.problem() is not None)
+    await until(lambda: site.states() == ["armed", "deleted"])
+    await until(lambda: "no ClusterRole trailgate-arming" in (site.arming.problem() or ""))
+    assert site.arming.note() is None
+    assert site.arming.armed() is False
+    assert "trailgate_armed 0.0" in site.metrics.render().decode()
     site.apply(*rights.manifests("trailgate-operator", SYSTEM))
     second = await site.armed(seconds=30)
     uid = (await site.api("GET", role))["metadata"]["uid"]
     (owner,) = second["metadata"]["ownerReferences"]
     assert owner["uid"] == uid != first["metadata"]["ownerReferences"][0]["uid"]
+    await until(lambda: site.states() == ["armed", "deleted", "put-back"])
 
 
 async def test_killed_between_doing_and_telling_it_tells_after_the_restart_and_once(site):

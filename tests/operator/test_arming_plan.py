@@ -17,7 +17,7 @@ from trailgate.ledger.people import Vault
 from trailgate.ledger.record import commit, encode
 from trailgate.policy.parse import parse_policy
 from trailgate_kube.disarms import Disarm
-from trailgate_kube.errors import ConflictError, UnavailableError
+from trailgate_kube.errors import ConflictError, ForbiddenError, UnavailableError
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.policies import Policies
 from trailgate_kube.resources import (
@@ -623,3 +623,34 @@ async def test_the_metrics_say_whether_it_is_armed(desk):
     await desk.look()
     until = (NOW + timedelta(hours=1)).timestamp()
     assert shown() == {"trailgate_armed": 0, "trailgate_disarmed_until_seconds": until}
+
+
+async def test_while_it_cannot_be_read_nothing_says_that_it_is_armed(desk):
+    await desk.look()
+    assert desk.arming.note() == "armed"
+    desk.kube.fail("get", UnavailableError("away", maybe_done=True))
+    with pytest.raises(UnavailableError):
+        await desk.look()
+    assert desk.arming.note() is None
+    assert "trailgate_armed 0.0" in desk.metrics.render().decode()
+    await desk.look()
+    assert desk.arming.note() == "armed"
+    assert "trailgate_armed 1.0" in desk.metrics.render().decode()
+
+
+async def test_who_may_not_read_the_role_still_tells_that_the_configuration_is_gone(desk):
+    await desk.look()
+    await desk.kube.delete(VALIDATING_WEBHOOKS, CONFIGURATION)
+    desk.since()
+    original = desk.kube.get
+
+    async def get(resource, *arguments):
+        if resource is CLUSTER_ROLES:
+            raise ForbiddenError("no right")
+        return await original(resource, *arguments)
+
+    desk.door.get = get
+    with pytest.raises(ForbiddenError):
+        await desk.look()
+    assert desk.since() == ["control-state: deleted"]
+    assert desk.arming.armed() is None
