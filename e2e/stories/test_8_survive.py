@@ -70,7 +70,7 @@ def test_a_crowd_that_fills_workload_low(stand: Stand, tmp_path: Path) -> None:
         wait_for("requests to queue", lambda: _queued(cluster, "workload-low"), 30)
         with stand.deploying("workload-low full") as account:
             time.sleep(10)
-            assert _queued(cluster, "workload-low"), "still full"
+            wait_for("them to queue still", lambda: _queued(cluster, "workload-low"), 10)
     say(f"  {asked.answered} cheap requests were answered meanwhile")
     assert account.errors == {}
 
@@ -126,19 +126,8 @@ def test_a_forced_upgrade(
         time.sleep(_AFTER)
         assert stand.release.is_armed()
     assert account.errors == {}
-    assert account.unanswered == 0
+    assert account.unanswered == {}
     assert _uid(stand.cluster) == before, "it was armed all the time"
-
-
-def test_an_uninstall_that_is_given_up(stand: Stand) -> None:
-    cluster = stand.cluster
-    _interrupted(stand, "job begun", lambda: _there(cluster, "job/trailgate-uninstall"))
-    wait_for("its Job to disarm", lambda: not stand.release.is_armed(), 90)
-    cluster.kubectl("delete", "job", "trailgate-uninstall", "-n", NAMESPACE)
-    stand.release.upgrade()
-    stand.arm()
-    with stand.deploying("uninstall given up"):
-        time.sleep(_BEFORE)
 
 
 def test_an_uninstall_that_is_interrupted_and_done_again(stand: Stand) -> None:
@@ -146,6 +135,7 @@ def test_an_uninstall_that_is_interrupted_and_done_again(stand: Stand) -> None:
     release, cluster = stand.release, stand.cluster
     release.wait_until_recorded()
     origin, rows = release.vkey(), len(release.rows())
+    _interrupted(stand, "job begun", lambda: _there(cluster, "job/trailgate-uninstall"))
     _interrupted(stand, "disarmed", lambda: not release.is_armed())
     _interrupted(stand, "secrets deleted", lambda: not _there(cluster, "secret/trailgate-gate"))
     began = time.monotonic()
