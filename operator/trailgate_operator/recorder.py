@@ -243,6 +243,7 @@ class Recorder:
         self._size += len(new)
         self._metrics.appended(new, self._size, time.monotonic() - started)
         for at, entry in fresh.items():
+            self._history.forget(entry.record)
             for follower in self.followers:
                 follower(at, entry.record)
         return new

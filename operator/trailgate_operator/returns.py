@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
 
-from trailgate.ledger.record import Kind, image_set
+from trailgate.ledger.record import End, Kind, NotPersisted, image_set
 
 _MARK = b'"kind":"admitted"'
+_LEAVING = (
+    (b'"kind":"persisted"', b'"operation":"DELETE"'),
+    (b'"kind":"ended"', b'"cause":"deleted"'),
+    (b'"kind":"not-persisted"', b'"cause":"'),
+)
 
 
 class ImageHistory:
-    """The image sets of every object's admissions, by object uid, newest last."""
+    """The image sets of each object's admissions, by object uid, newest last.
+
+    Of the objects that are there, as far as the observer has told: a uid never comes again.
+    """
 
     def __init__(self, before: ImageHistory | None = None) -> None:
         self._before = before
@@ -26,6 +34,8 @@ class ImageHistory:
         for index, record in enumerate(records):
             if _MARK in record:  # the others aren't parsed
                 history.admitted(index, orjson.loads(record))
+            else:
+                history.forget(record)
         return history
 
     def ahead(self) -> ImageHistory:
@@ -51,6 +61,16 @@ class ImageHistory:
         sets.pop(images, None)  # the newest index, and the newest place in the order
         sets[images] = index
         self._sets[uid] = sets
+
+    def forget(self, content: bytes) -> None:
+        """Let go of an object where a record says that it is gone, or was never there."""
+        if not any(kind in content and mark in content for kind, mark in _LEAVING):
+            return
+        record = orjson.loads(content)
+        told = record.get("object")
+        uid = str(told.get("uid")) if isinstance(told, dict) else ""
+        if uid in self._sets and _is_gone(record, self._sets[uid].values()):
+            del self._sets[uid]
 
     def returns_to(self, claim: Mapping[str, Any]) -> int | None:
         """Give the entry whose images an admitted claim goes back to.
@@ -82,3 +102,16 @@ def _identify(record: Mapping[str, Any]) -> tuple[str | None, str | None]:
     except (KeyError, TypeError, AttributeError, ValueError):
         return None, None
     return (uid, images) if isinstance(uid, str) else (None, None)
+
+
+def _is_gone(record: Mapping[str, Any], indices: Collection[int]) -> bool:
+    match record.get("kind"):
+        case Kind.PERSISTED:
+            return bool(record.get("operation") == "DELETE")
+        case Kind.ENDED:
+            return bool(record.get("cause") == End.DELETED)
+        case Kind.NOT_PERSISTED:
+            # Of an object that nothing else was admitted of: these images never ran.
+            known = record.get("cause") != NotPersisted.UNDETERMINED
+            return known and list(indices) == [record.get("claim")]
+    return False
