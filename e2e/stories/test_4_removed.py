@@ -9,13 +9,23 @@ from e2e.stories.stand import Stand
 
 
 def test_it_is_armed_again_at_once(stand: Stand, release: Installation) -> None:
+    before = max(row["index"] for row in release.rows("--kind", "control-state"))
     stand.cluster.kubectl("delete", CONFIGURATION)
     release.wait_until_armed(30)
     wait_for("the gate to hold", stand.is_enforced, 30)
-    release.wait_until_recorded()
-    told = [row for row in release.rows("--kind", "control-state")
-            if row["workload"] == "webhook-configuration"]  # fmt: skip
-    assert len(told) >= 3, "armed, found missing, armed again"
+    wait_for(
+        "its deletion and its return in the ledger",
+        lambda: {"deleted", "put-back"} <= _told_after(release, before),
+        30,
+    )
+
+
+def _told_after(release: Installation, index: int) -> set[str]:
+    return {
+        row["state"]
+        for row in release.rows("--kind", "control-state")
+        if row["index"] > index and row["workload"] == "webhook-configuration/trailgate"
+    }
 
 
 def test_what_got_in_meanwhile_is_a_discrepancy(stand: Stand, release: Installation) -> None:

@@ -57,6 +57,7 @@ COLUMNS: Final = (
     "endedAt",
 )
 
+_WITH_STATE: Final = ("control-state", "disarm")
 _ABOUT: Final = ("subject", "cause", "test", "name")
 _NOT_APPLICABLE: Final = "NotApplicable"
 # The first 12 digits of a digest or commit.
@@ -125,13 +126,15 @@ def summary(found: Found) -> Row:
 
 
 def _state(found: Found, row: Row) -> None:
-    """Tell what became of a change; of a stage without an admission, the stage itself."""
+    """Tell what became of a change, or of what an event is about; of a lone stage, itself."""
     record = found.record
     if record["kind"] in STAGES:
         stages: Sequence[Stage] = [Stage(record["kind"], found.index, record["decidedAt"])]
     elif record["kind"] == "admitted":
         stages = found.stages
     else:
+        if record["kind"] in _WITH_STATE:
+            row.put("state", record["state"])
         return
     row.put("state", stages[-1].kind if stages else "admitted")
     last = {stage.kind: stage.at for stage in stages}
@@ -146,7 +149,8 @@ def _place(record: Mapping[str, Any], row: Row) -> None:
     )
     if first is None or last is None:
         # What it is about, where that is no workload.
-        row.put("workload", next((record[name] for name in _ABOUT if record.get(name)), None))
+        about = [record[name] for name in _ABOUT if record.get(name)]
+        row.put("workload", "/".join(about) or None)
         row.put("namespace", record.get("namespace"))
         return
     row.put("namespace", record.get("namespace") or last["namespace"])

@@ -432,6 +432,27 @@ def test_events_without_people_are_rows_too(tmp_path, key):
     assert dict(plain(read(path, 3)))["reason"] == "asked for"
 
 
+def test_what_became_of_the_control_stands_in_its_row_with_its_name(tmp_path, key):
+    context = EXAMPLES.CONTEXT
+    told = [
+        (rec.ControlSubject.WEBHOOK_CONFIGURATION, rec.ControlState.ARMED, "trailgate"),
+        (rec.ControlSubject.WEBHOOK_CONFIGURATION, rec.ControlState.PUT_BACK, "trailgate"),
+        (rec.ControlSubject.POLICY, rec.ControlState.CHANGED, "production"),
+    ]
+    some = [
+        rec.control_state(context, NOW, subject, state, name=name) for subject, state, name in told
+    ]
+    some.append(rec.gap(context, NOW, rec.GapCause.CHAIN_FORKED))
+    path = trails.write(tmp_path / "t.db", key, some=some)
+    rows = [summary(read(path, index)).cells() for index in range(4)]
+    assert [(row["state"], row["workload"]) for row in rows] == [
+        ("armed", "webhook-configuration/trailgate"),
+        ("put-back", "webhook-configuration/trailgate"),
+        ("changed", "policy/production"),
+        ("null, NotApplicable", "chain-forked"),
+    ]
+
+
 def test_the_erased_are_told_apart_and_not_named(trail, key):
     with SqliteReader(trail) as reader:
         rows = reader.disclosures()

@@ -128,10 +128,16 @@ def test_a_stage_without_its_admission_is_not_hidden(trail):
     assert row["persistedAt"] == rec.stamp(at(5))
 
 
-def test_what_is_no_change_has_no_state(trail):
+def test_what_is_no_change_has_no_state_but_of_the_control(trail):
+    told = {}
     for number in (STRANGE, *range(CONTROL, CONTROL + len(NAMES))):
         row = summary(read(trail, number)).plain()
-        assert row["absent"]["state"] == row["absent"]["persistedAt"] == "NotApplicable"
+        assert row["absent"]["persistedAt"] == "NotApplicable"
+        if row["state"] is None:
+            assert row["absent"]["state"] == "NotApplicable"
+        else:
+            told[row["kind"]] = row["state"]
+    assert told == {"control-state": "deleted", "disarm": "accepted"}
 
 
 def test_what_a_row_is_about(trail):
@@ -144,7 +150,7 @@ def test_what_a_row_is_about(trail):
         "refusal",
         "null, NotApplicable",
         "incident-4711",
-        "webhook-configuration",
+        "webhook-configuration/trailgate",
     ]
     assert summary(read(trail, STRANGE)).values["reasons"] == ["NoAdmission"]
 
