@@ -23,16 +23,9 @@ from trailgate.ledger.errors import LedgerError, LedgerUnavailableError
 from trailgate.ledger.keys import read_signing_key
 from trailgate.ledger.known import begin_known, read_known
 from trailgate.ledger.people import Vault
-from trailgate.ledger.record import (
-    Context,
-    ControlState,
-    ControlSubject,
-    commit,
-    control_state,
-    encode,
-)
+from trailgate.ledger.record import Context, ControlState, ControlSubject, control_state
 from trailgate.ledger.sqlite import SqliteStore
-from trailgate.ledger.store import Entry, LedgerStore
+from trailgate.ledger.store import LedgerStore
 from trailgate.ledger.taken import Taken, require_positions
 from trailgate.tlog.note import SigningKey
 from trailgate_kube import logs
@@ -54,6 +47,7 @@ from trailgate_operator.recorder import Recorder
 from trailgate_operator.returns import ImageHistory
 from trailgate_operator.sentinel_guards import KnownGuards
 from trailgate_operator.sentinel_policies import Register
+from trailgate_operator.trail import Statement
 
 _SUBJECTS = "subject:"
 _BACKOFF = (0.5, 10.0)
@@ -100,11 +94,11 @@ async def serve(configuration: Configuration) -> None:
             return
         vault, history = past
         desk = Desk(keys, configuration.context(uid, keys), vault)
-        started = announcement(desk.context, ControlState.STARTED, log_key.name)
-        if await wait(lambda: _append(store, started)) is None:
-            return
         spool = AdmissionReader(kube, kube, configuration.namespace)
         recorder = Recorder(spool, store, desk, history, metrics, known=configuration.known)
+        started = announcement(desk.context, ControlState.STARTED, log_key.name)
+        if await wait(lambda: recorder.tell([started])) is None:
+            return
         logs.write(
             logging.INFO, "recording into the ledger", ledger=str(configuration.ledger),
             origin=log_key.name,
@@ -112,7 +106,7 @@ async def serve(configuration: Configuration) -> None:
         trail = _trail(*readers, recorder)
         given = Given(kube, recorder.tell, desk.context, metrics, health, trail)
         await run(recorder, configuration.namespace, stop, health, loops(configuration, given))
-        await _announce_end(store, desk.context, log_key.name)
+        await _announce_end(recorder, desk.context, log_key.name)
 
 
 def _trail(observed: Past, register: Register, guards: KnownGuards, recorder: Recorder) -> Trail:
@@ -251,21 +245,16 @@ async def run(
         await asyncio.gather(looping, return_exceptions=True)
 
 
-def announcement(context: Context, state: ControlState, origin: str) -> Entry:
-    """Make the entry that says that recording began or ended."""
+def announcement(context: Context, state: ControlState, origin: str) -> Statement:
+    """Say that recording began or ended."""
     now = datetime.now(UTC)
     claim = control_state(context, now, ControlSubject.LEDGER, state, name=origin)
-    record, rows = commit(claim, Vault(), recorded_at=now, position=None)
-    return Entry(encode(record), f"recorder/{state.value}/{now.isoformat()}/{os.getpid()}", rows)
+    return Statement(f"recorder/{state.value}/{now.isoformat()}/{os.getpid()}", claim)
 
 
-async def _append(store: LedgerStore, entry: Entry) -> tuple[int, ...]:
-    return await asyncio.wrap_future(store.submit([entry]))
-
-
-async def _announce_end(store: LedgerStore, context: Context, origin: str) -> None:
+async def _announce_end(recorder: Recorder, context: Context, origin: str) -> None:
     """Say that recording ended. Where that fails, the next start says as much."""
     try:
-        await _append(store, announcement(context, ControlState.ENDED, origin))
+        await recorder.tell([announcement(context, ControlState.ENDED, origin)])
     except LedgerError as error:
         logs.write(logging.ERROR, "the end of recording is not in the ledger", detail=str(error))

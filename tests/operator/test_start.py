@@ -198,3 +198,5 @@ async def test_it_says_what_it_waits_for_then_records_and_is_ready(
     states = [b'"state":"started"' in records(place)[0], b'"state":"ended"' in records(place)[1]]
     assert states == [True, True]
     assert kubeless == [1]
+    with SqliteReader(place.configuration().ledger) as reader:
+        assert place.known.read_text() == reader.checkpoint()  # the end is known outside, too
