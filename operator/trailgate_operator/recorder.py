@@ -191,8 +191,8 @@ class Recorder:
         intake = await asyncio.to_thread(take, page, self._last, self._desk, view)
         before = dict(self._last)
         new = await self._append(intake)
+        history.keep()  # durable: whatever fails from here on
         await asyncio.to_thread(self._keep_unrecorded, intake, before)
-        history.keep()
         await self._keep_known()
         return intake, len(new)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 
 from tests.core.ledger import example_records as ex
 from tests.operator.test_recorder import NOW, Chain, Stage
 from trailgate.ledger import record as rec
+from trailgate.ledger.errors import LedgerUnavailableError
 from trailgate.model.admission import Operation
+from trailgate_operator import recorder
 from trailgate_operator.returns import ImageHistory
 from trailgate_operator.trail import Statement
 
@@ -36,6 +40,28 @@ def ended(cause):
 
 def not_persisted(cause, index=0):
     return rec.not_persisted(ex.CONTEXT, NOW, claimed(index), thing(), cause=cause)
+
+
+def full(*_):
+    raise LedgerUnavailableError("no space left on device")
+
+
+@pytest.mark.parametrize("step", ["write_known", "_keep_unrecorded"])
+async def test_what_is_durable_is_remembered_whatever_fails_after_it(step, tmp_path, monkeypatch):
+    stage, chain = Stage(), Chain()
+    stage.known = tmp_path / "checkpoint"
+    stage.restart()
+    await stage.write(chain.batch(ADMITTED))
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder if step == "write_known" else stage.recorder, step, full)
+        with pytest.raises(LedgerUnavailableError):
+            await stage.recorder.drain()
+    other = copy.deepcopy(ADMITTED)
+    for image in other["images"]:
+        image["digest"] = str(ex.sha("another"))
+    await stage.write(chain.batch(other), chain.batch(ADMITTED))
+    await stage.recorder.drain()
+    assert [told["change"]["returnsTo"] for told in stage.records] == [None, None, 0]
 
 
 GONE = {
