@@ -17,6 +17,7 @@ import yaml
 from trailgate.ledger.spool import FORMAT, MAX_CLAIMS, BatchKind
 from trailgate.policy import crd as policy_crd
 from trailgate_kube import disarms
+from trailgate_kube.conditions import status_schema
 from trailgate_kube.resources import ADMISSIONS
 
 _DIGEST = {"type": "string", "maxLength": 71, "pattern": "^sha256:[0-9a-f]{64}$"}
@@ -37,7 +38,11 @@ _MAX_NAME = 40 + 1 + 10
 
 def definitions() -> tuple[dict[str, Any], ...]:
     """Build all of them."""
-    return admission(), policy_crd.definition(), disarms.definition()
+    return admission(), policy_crd.definition(_policy_status()), disarms.definition()
+
+
+def _policy_status() -> dict[str, Any]:
+    return status_schema("Ready: the gate uses the policy as it is written.")
 
 
 def admission() -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The Disarm: an object that makes the gate stand aside for a while, and its definition.
 
-Only a cluster admin may create one; the webhook isn't asked about it, so it works when the
-gate is dead. The schema checks its form. That ``until`` is near enough only the
-operator can tell (CEL knows no clock and not when an object was created), by ``state``;
-it is told in the object's conditions, and a Disarm that isn't accepted does nothing.
+Who may write one is for RBAC to say: cluster admins, and whoever the chart's role
+``trailgate-admin`` is bound to. The gate is shown each and never refuses it (``own`` fails
+open), so it works when the gate is dead. The schema checks its form. That ``until`` is near
+enough only the operator can tell (CEL knows no clock and not when an object was created), by
+``state``; it is told in the object's conditions, and a Disarm that isn't accepted does nothing.
 """
 
 from __future__ import annotations

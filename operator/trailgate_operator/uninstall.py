@@ -37,12 +37,11 @@ from trailgate_kube.resources import (
     VALIDATING_WEBHOOKS,
     WORKLOADS,
 )
-from trailgate_kube.webhooks import ARMING_ROLE
+from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
 from trailgate_operator.certificates_state import AUTHORITY, SERVING
 from trailgate_operator.keyring import GATE, LOG, RECORDER
 from trailgate_operator.keyring_secret import SecretBox
 
-CONFIGURATION = "trailgate"
 DISARM = "trailgate-uninstall"
 TEST = "trailgate-test"
 """The Pod of ``helm test``, left for people to read its log. No release owns it."""

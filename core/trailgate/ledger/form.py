@@ -37,7 +37,6 @@ _KEPT_OF_STRING = 200
 _TIERS = (None, 100, 16, 4)
 """How many items lists of plain strings keep, tried in this order until the record fits."""
 _COMMITTED = 90  # bytes of a commitment in JSON, with a little to spare
-_PERSON = 3 * _COMMITTED + 30
 _RECORDER_ADDS = 512
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -106,27 +106,6 @@ class DockerConfig:
         """Say where was looked."""
         suffix = " (its credential helpers are not run)" if self.helpers else ""
         return f"{self.origin}{suffix}"
-
-
-@dataclass(frozen=True, slots=True)
-class CredentialChain:
-    """Several sources in order; the first that has something wins."""
-
-    sources: Sequence[CredentialSource]
-
-    def find(self, image: ImageReference) -> Credential | None:
-        """Ask each source in turn."""
-        for source in self.sources:
-            credential = source.find(image)
-            if credential is not None:
-                return credential
-        return None
-
-    def describe(self) -> str:
-        """Name every source."""
-        return (
-            ", ".join(source.describe() for source in self.sources) or "no credentials configured"
-        )
 
 
 def load_docker_config(environ: Mapping[str, str], home: Path) -> CredentialSource:

@@ -1,23 +1,21 @@
 """The DeployPolicy CustomResourceDefinition, written from ``schema``.
 
-``python -m trailgate.policy.crd`` prints it as YAML; ``make generate`` keeps the
-chart's copy. The schema is structural, so the API server prunes or refuses unknown
-fields, applies the defaults and checks the rules; what it cannot check (that a key is
-a key) ``parse`` does, and the operator says so in the object's conditions.
+``trailgate_kube.crd`` writes it to a file; ``make generate`` keeps the chart's copy. The
+schema is structural, so the API server prunes or refuses unknown fields, applies the
+defaults and checks the rules; what it cannot check (that a key is a key) ``parse`` does,
+and the operator says so in the object's conditions.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from msgspec import NODEFAULT, inspect
 
 from trailgate.policy import schema
 
 _GROUP, _, _VERSION = schema.API_VERSION.partition("/")
-_HEADER = "# Written by `make generate` from core/trailgate/policy/schema.py; not by hand.\n"
 _NEEDS_PROVENANCE = ("review", "deploymentApproval", "tests")
 #: What one field demands of another (``parse`` checks the same), by the struct's name.
 _RULES: dict[str, list[dict[str, str]]] = {
@@ -50,8 +48,8 @@ _RULES: dict[str, list[dict[str, str]]] = {
 }
 
 
-def definition() -> dict[str, Any]:
-    """Build the CustomResourceDefinition as plain JSON."""
+def definition(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Build the CustomResourceDefinition as plain JSON; ``status`` is that part's schema."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -67,7 +65,7 @@ def definition() -> dict[str, Any]:
                 "singular": "deploypolicy",
             },
             "scope": "Cluster",
-            "versions": [_version()],
+            "versions": [_version(status)],
         },
     }
 
@@ -77,7 +75,7 @@ def spec_schema() -> dict[str, Any]:
     return _of(inspect.type_info(schema.Spec))
 
 
-def _version() -> dict[str, Any]:
+def _version(status: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": _VERSION,
         "served": True,
@@ -102,7 +100,7 @@ def _version() -> dict[str, Any]:
                     "kind": {"type": "string"},
                     "metadata": {"type": "object"},
                     "spec": spec_schema(),
-                    "status": _status(),
+                    "status": status,
                 },
             }
         },
@@ -163,47 +161,3 @@ def _struct(kind: inspect.StructType) -> dict[str, Any]:
 
 def _given(limits: dict[str, int | None]) -> dict[str, Any]:
     return {name: limit for name, limit in limits.items() if limit is not None}
-
-
-def _status() -> dict[str, Any]:
-    text = {"type": "string"}
-    return {
-        "type": "object",
-        "description": "What the operator found; nobody else writes it.",
-        "properties": {
-            "observedGeneration": {
-                "type": "integer",
-                "format": "int64",
-                "description": "The generation that the conditions are about.",
-            },
-            "conditions": {
-                "type": "array",
-                "description": "Ready: the gate uses the policy as it is written.",
-                "maxItems": 16,
-                "x-kubernetes-list-type": "map",
-                "x-kubernetes-list-map-keys": ["type"],
-                "items": {
-                    "type": "object",
-                    "required": ["type", "status", "lastTransitionTime", "reason", "message"],
-                    "properties": {
-                        "type": text | {"maxLength": 316},
-                        "status": text | {"enum": ["True", "False", "Unknown"]},
-                        "observedGeneration": {"type": "integer", "format": "int64"},
-                        "lastTransitionTime": text | {"format": "date-time"},
-                        "reason": text | {"minLength": 1, "maxLength": 1024},
-                        "message": text | {"maxLength": 32768},
-                    },
-                },
-            },
-        },
-    }
-
-
-def main() -> None:
-    """Print the CustomResourceDefinition."""
-    text = yaml.safe_dump(definition(), sort_keys=False, width=100, allow_unicode=False)
-    sys.stdout.write(_HEADER + text)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,6 @@ from trailgate.model.errors import MalformedError
 from trailgate.model.image import ImageReference
 from trailgate.oci.credentials import (
     Anonymous,
-    CredentialChain,
     DockerConfig,
     load_docker_config,
 )
@@ -145,19 +144,6 @@ def test_any_bytes_are_read_or_refused(content: bytes) -> None:
 def test_without_auths_there_is_nothing() -> None:
     config = DockerConfig.parse(b'{"HttpHeaders":{}}', "origin")
     assert config.find(ImageReference("ghcr.io", "x")) is None
-
-
-def test_a_chain_takes_the_first_that_knows() -> None:
-    first = _config({"ghcr.io": _login("first")})
-    second = _config({"ghcr.io": _login("second"), "quay.io": _login("second")})
-    chain = CredentialChain([Anonymous(), first, second])
-    for host, expected in (("ghcr.io", "first"), ("quay.io", "second")):
-        found = chain.find(ImageReference(host, "x"))
-        assert found is not None
-        assert found.username == expected
-    assert chain.find(ImageReference("gcr.io", "x")) is None
-    assert chain.describe() == "no credentials configured, origin, origin"
-    assert CredentialChain([]).describe() == "no credentials configured"
 
 
 def test_the_command_line_reads_docker_s_file(tmp_path: Path) -> None:
