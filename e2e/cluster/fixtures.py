@@ -1,6 +1,7 @@
 """The pytest fixture for a cluster whose pods run; ``tests/conftest.py`` brings it in.
 
-What asks for it carries the marker ``node``: left out of ``make test``, run by ``make e2e``.
+Tests of the cluster itself carry the marker ``node``: left out of ``make test``, run by
+``make e2e-parts``. The stories (``make e2e``) ask for it without one.
 """
 
 from __future__ import annotations

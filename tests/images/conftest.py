@@ -1,6 +1,6 @@
 """The images of this checkout, built once. Left out unless asked for: they take minutes.
 
-``make e2e`` and ``pytest -m images`` ask for them; a test that uses them is marked by itself.
+``make e2e-parts`` and ``pytest -m images`` ask for them; a test that uses them is marked by itself.
 """
 
 import subprocess
