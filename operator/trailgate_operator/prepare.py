@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from trailgate.ledger.errors import LedgerUnavailableError
+from trailgate.ledger.errors import LedgerLockedError, LedgerUnavailableError
 from trailgate_kube import logs
 from trailgate_kube.backoff import Backoff
 from trailgate_kube.errors import ConfigurationError as KubeConfigurationError
@@ -57,9 +57,10 @@ class Preparation:
     async def run(self, seconds: float) -> str:
         """Prepare, and return the log's vkey.
 
-        What may pass (the API server, its rights, the disk) is waited out for ``seconds``,
-        then raised: ``KubeError`` or ``LedgerUnavailableError``. ``SecretError``,
-        ``ConfigurationError`` and the other kinds of ``LedgerError`` at once.
+        What may pass (the API server, its rights, the disk, another writer) is waited out
+        for ``seconds``, then raised: ``KubeError``, ``LedgerUnavailableError`` or
+        ``LedgerLockedError``. ``SecretError``, ``ConfigurationError`` and the other kinds of
+        ``LedgerError`` at once.
         """
         deadline, backoff = time.monotonic() + seconds, Backoff()
         while True:
@@ -69,7 +70,7 @@ class Preparation:
                 return await self._hand_over()
             except KubeConfigurationError:
                 raise
-            except (KubeError, LedgerUnavailableError) as error:
+            except (KubeError, LedgerUnavailableError, LedgerLockedError) as error:
                 # Also where somebody else was faster: look again at what is there now.
                 if deadline - time.monotonic() <= backoff.next:
                     raise

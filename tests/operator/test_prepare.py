@@ -12,8 +12,13 @@ import pytest
 from e2e.controlplane.cluster import ApiError
 from tests.operator.test_command import PATH
 from trailgate.ledger import sqlite
-from trailgate.ledger.errors import LedgerCorruptError, LedgerUnavailableError
+from trailgate.ledger.errors import (
+    LedgerCorruptError,
+    LedgerLockedError,
+    LedgerUnavailableError,
+)
 from trailgate.ledger.keys import read_signing_key
+from trailgate.ledger.lock import WriterLock
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.store import Entry
@@ -232,6 +237,15 @@ def test_killed_for_real_it_ends_well(twin, control_plane):
 async def test_two_at_once_agree(installation):
     first, second = await asyncio.gather(installation.prepare(), installation.prepare())
     assert first == second == await installation.whole()
+
+
+async def test_another_writer_is_waited_out(twin):
+    lock = WriterLock(twin.places.ledger)
+    with pytest.raises(LedgerLockedError):
+        await twin.prepare(seconds=0.1)
+    preparing = asyncio.create_task(twin.prepare(seconds=60))
+    lock.release()
+    assert await preparing == await twin.whole()
 
 
 async def test_an_answer_that_was_lost_is_looked_up(twin):
