@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,6 +18,7 @@ from typing import Protocol
 from trailgate.ledger.record import Context, ControlState
 from trailgate_kube import logs
 from trailgate_kube.api import Kube, Object
+from trailgate_kube.disarms import Disarm
 from trailgate_kube.errors import (
     AlreadyExistsError,
     ConflictError,
@@ -84,6 +85,8 @@ class Parts:
     metrics: Metrics
     republished: Callable[[], None] = lambda: None
     """Called when the authorities of the stored configuration have changed."""
+    disarmed: Sequence[Disarm] = ()
+    """The Disarms that the ledger says are in effect."""
 
 
 def _now() -> datetime:
@@ -100,7 +103,7 @@ class Arming:
     ) -> None:
         self._kube, self._parts, self._settings = parts.kube, parts, settings
         self._words = Words(parts.context, clock)
-        self._disarms = Disarms(parts.kube, self._words, clock)
+        self._disarms = Disarms(parts.kube, self._words, clock, parts.disarmed)
         self._routine = Routine(self.name, self.look, parts.metrics.loops)
         self._last: Seen | None = None
         """The state that the trail was told last; None: none that this process knows of."""

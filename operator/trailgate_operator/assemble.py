@@ -16,6 +16,7 @@ from trailgate_operator.arming_plan import Settings
 from trailgate_operator.authority import service_names
 from trailgate_operator.certificates import Certificates, Published
 from trailgate_operator.configuration import OPERATOR, Configuration
+from trailgate_operator.disarming_past import KnownDisarms
 from trailgate_operator.keyring_secret import SecretBox
 from trailgate_operator.loops import Loop
 from trailgate_operator.metrics import Metrics
@@ -53,6 +54,8 @@ class Trail:
     """The policies that the ledger knows of."""
     guards: KnownGuards = field(default_factory=KnownGuards)
     """The guards that the ledger knows of."""
+    disarms: KnownDisarms = field(default_factory=KnownDisarms)
+    """The Disarms that the ledger knows of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
             tell=given.tell,
             context=_by(_COMPONENT, given.context),
             metrics=given.metrics,
+            disarmed=() if given.trail is None else given.trail.disarms.in_effect(),
             republished=(lambda: None) if certificates is None else certificates.wake,
         ),
         Settings(configuration.webhook, configuration.namespace, configuration.exempt),

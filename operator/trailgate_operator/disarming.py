@@ -55,9 +55,16 @@ class Standing:
 class Disarms:
     """Reads them, tells what became of them, writes their status."""
 
-    def __init__(self, kube: Kube, words: Words, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        words: Words,
+        clock: Callable[[], datetime],
+        active: Iterable[Disarm] = (),
+    ) -> None:
+        """``active``: those that the trail says are in effect, from before this process."""
         self._kube, self._words, self._clock = kube, words, clock
-        self._active: dict[str, Disarm] = {}
+        self._active = {one.uid: one for one in active}
         self._told: set[tuple[str, DisarmState]] = set()
 
     async def read(self) -> Standing:
@@ -116,7 +123,8 @@ class Disarms:
 
 def _gone(one: Disarm, now: datetime) -> DisarmState:
     """Say why one that was in effect is there no more."""
-    return DisarmState.DELETED if one.state(now) is State.IN_EFFECT else DisarmState.EXPIRED
+    early = one.until is not None and now < one.until
+    return DisarmState.DELETED if early else DisarmState.EXPIRED
 
 
 def _readable(items: Iterable[Object]) -> Iterable[Disarm]:

@@ -37,6 +37,7 @@ from trailgate_kube.spool import AdmissionReader
 from trailgate_operator import probes
 from trailgate_operator.assemble import Given, Trail, loops
 from trailgate_operator.configuration import Configuration
+from trailgate_operator.disarming_past import KnownDisarms
 from trailgate_operator.intake import Desk
 from trailgate_operator.lookout import Lookout
 from trailgate_operator.loops import Loop, run_all
@@ -88,7 +89,7 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        readers = Past(uid), Register(), KnownGuards()
+        readers = Past(uid), Register(), KnownGuards(), KnownDisarms(store.disclosures_of)
         past = await asyncio.to_thread(read_past, store, stop.is_set, readers)
         if past is None:
             return
@@ -109,7 +110,13 @@ async def serve(configuration: Configuration) -> None:
         await _announce_end(recorder, desk.context, log_key.name)
 
 
-def _trail(observed: Past, register: Register, guards: KnownGuards, recorder: Recorder) -> Trail:
+def _trail(
+    observed: Past,
+    register: Register,
+    guards: KnownGuards,
+    disarms: KnownDisarms,
+    recorder: Recorder,
+) -> Trail:
     return Trail(
         observed,
         lambda: recorder.emptied,
@@ -118,6 +125,7 @@ def _trail(observed: Past, register: Register, guards: KnownGuards, recorder: Re
         spooled=lambda: recorder.waiting,
         register=register,
         guards=guards,
+        disarms=disarms,
     )
 
 

@@ -28,6 +28,7 @@ from trailgate_kube.webhooks import Address
 from trailgate_operator.arming import Arming, Parts
 from trailgate_operator.arming_plan import Settings
 from trailgate_operator.assemble import FileAuthorities
+from trailgate_operator.disarming_past import KnownDisarms
 from trailgate_operator.intake import Desk, Keys
 from trailgate_operator.loops import run_all
 from trailgate_operator.metrics import Metrics
@@ -136,6 +137,9 @@ class Site:
             self.metrics,
         )  # fmt: skip
         self.recorder = recorder
+        known = KnownDisarms(self.store.disclosures_of)
+        for _ in known.noting(self.store.records()):
+            pass
         address = settings.pop("address", Address(SYSTEM, url=self.gate.url))
         policies = Policies(self._kube, on_change=lambda: (self.status.wake(), self.arming.wake()))
         self.policies = policies
@@ -144,6 +148,7 @@ class Site:
             Parts(
                 self._kube, policies, FileAuthorities(self.gate.world.certs / "ca.crt"),
                 SelfReview(self._kube, address, SYSTEM), recorder.tell, context, self.metrics,
+                disarmed=known.in_effect(),
             ),
             Settings(address, SYSTEM, **settings), clock=self.now,
         )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from tests.operator import rights
 from tests.operator.armed import CONFIGURATION, SYSTEM, Site, start_plane, until
+from trailgate.ledger.people import reveal
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 
@@ -185,6 +186,32 @@ async def test_a_disarm_works_with_the_gate_dead_and_its_end_arms_again(site):
     site.plane.kubectl(site.plane.admin, "delete", "disarm", name)
     await site.armed()
     await until(lambda: site.states() == ["armed", "disarmed", "armed"])
+    assert site.states("disarm") == ["accepted", "deleted"]
+
+
+async def test_one_that_is_deleted_while_the_operator_is_down_is_told_when_it_is_back(site):
+    site.gate.start()
+    await site.start()
+    await site.armed()
+    site.apply(site.disarm(ticket="INC-7"))
+    await until(lambda: site.states("disarm") == ["accepted"])
+    await site.unarmed()
+    await site.stop()
+    site.plane.kubectl(site.plane.admin, "delete", "disarm", f"emergency-{site.mark}")
+    await site.start()
+    await site.armed()
+    assert site.states("disarm") == ["accepted", "deleted"]
+    accepted, deleted = site.told("disarm")
+    assert [deleted[name] for name in ("name", "uid", "until")] == [
+        accepted[name] for name in ("name", "uid", "until")
+    ]
+    records = list(site.store.records())
+    last = max(at for at, record in enumerate(records) if b'"kind":"disarm"' in record)
+    opened = reveal(site.store.disclosures_of(last))
+    assert [opened[one].value for one in deleted["texts"]] == ["gate broken", "INC-7"]
+    await site.stop()
+    await site.start()
+    await until(lambda: site.arming.problem() is None)
     assert site.states("disarm") == ["accepted", "deleted"]
 
 
