@@ -38,4 +38,9 @@ def test_refused_signed_admitted_running(
     (row,) = release.rows("--workload", "Deployment/web", "--kind", "admitted", "--image", digest)
     assert row["committers"]
     assert row["approvers"]
+    wait_for(
+        "the rollout in the trail",
+        lambda: release.rows("--state", "running", "--image", digest),
+        60,
+    )
     assert "ok" in release.verify()
