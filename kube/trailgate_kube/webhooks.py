@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trailgate.policy.syntax import namespace_pattern
+from trailgate_kube import owner
 from trailgate_kube.resources import (
-    CLUSTER_ROLES,
     DEPLOY_POLICIES,
     DISARMS,
     GROUP,
@@ -34,7 +34,7 @@ from trailgate_kube.resources import (
 
 CONFIGURATION = "trailgate"
 """The configuration's name: one installation per cluster."""
-ARMING_ROLE = "trailgate-arming"
+ARMING_ROLE = owner.ROLE
 """The ClusterRole that owns the configuration: what uninstalls it removes both."""
 ENFORCE, OBSERVE, DELETE, OWN = (
     f"{name}.{GROUP}" for name in ("enforce", "observe", "delete", "own")
@@ -138,14 +138,7 @@ def configuration(
         "metadata": {
             "name": CONFIGURATION,
             "labels": {"app.kubernetes.io/managed-by": "trailgate-operator"},
-            "ownerReferences": [
-                {
-                    "apiVersion": CLUSTER_ROLES.api_version,
-                    "kind": CLUSTER_ROLES.kind,
-                    "name": ARMING_ROLE,
-                    "uid": owner_uid,
-                }
-            ],
+            "ownerReferences": [owner.reference(owner_uid)],
         },
         "webhooks": [
             _entry(ENFORCE, client, "Fail", change, scope=scope, condition=condition),

@@ -11,12 +11,11 @@ import logging
 from typing import Any
 
 from trailgate.policy.compiled import DeployPolicy
-from trailgate_kube import logs
+from trailgate_kube import logs, owner
 from trailgate_kube.api import Kube, Object
 from trailgate_kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from trailgate_kube.policies import Policies
-from trailgate_kube.resources import CLUSTER_ROLES, DEPLOY_POLICIES
-from trailgate_kube.webhooks import ARMING_ROLE
+from trailgate_kube.resources import DEPLOY_POLICIES
 from trailgate_operator.loops import WaitingError
 from trailgate_operator.sentinel_probe import ADMITTED, PROBE
 
@@ -32,14 +31,7 @@ def body(owner_uid: str) -> dict[str, Any]:
         "metadata": {
             "name": PROBE,
             "labels": _LABELS,
-            "ownerReferences": [
-                {
-                    "apiVersion": CLUSTER_ROLES.api_version,
-                    "kind": CLUSTER_ROLES.kind,
-                    "name": ARMING_ROLE,
-                    "uid": owner_uid,
-                }
-            ],
+            "ownerReferences": [owner.reference(owner_uid)],
         },
         "spec": {
             "mode": "Enforce",
@@ -92,13 +84,10 @@ class ProbePolicy:
         )
 
     async def _owner(self) -> str:
-        try:
-            role = await self._kube.get(CLUSTER_ROLES, ARMING_ROLE)
-        except NotFoundError as error:
-            raise WaitingError(f"there is no ClusterRole {ARMING_ROLE}") from error
-        if role["metadata"].get("deletionTimestamp"):
-            raise WaitingError(f"the ClusterRole {ARMING_ROLE} is being deleted")
-        return str(role["metadata"]["uid"])
+        uid = await owner.uid_of_owner(self._kube)
+        if uid is None:
+            raise WaitingError(f"there is no ClusterRole {owner.ROLE}, or it is being deleted")
+        return uid
 
     def others(self) -> tuple[str, ...]:
         """Name the other policies for the probe's namespace: they may refuse what it lets in."""

@@ -14,16 +14,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trailgate_kube import logs
+from trailgate_kube import logs, owner
 from trailgate_kube.api import Kube, Object
 from trailgate_kube.errors import AlreadyExistsError, ConflictError, NotFoundError
 from trailgate_kube.resources import (
     ADMISSIONS,
-    CLUSTER_ROLES,
     CUSTOM_RESOURCES,
     RESOURCE_QUOTAS,
 )
-from trailgate_kube.webhooks import ARMING_ROLE
 from trailgate_operator.loops import Routine, WaitingError
 from trailgate_operator.metrics import Metrics
 
@@ -107,24 +105,16 @@ class SpoolCap:
         return self._clock() - datetime.fromisoformat(moment) >= KNOWN_AFTER
 
     async def _make(self) -> None:
-        try:
-            role = await self._kube.get(CLUSTER_ROLES, ARMING_ROLE)
-        except NotFoundError as error:
-            raise WaitingError(f"ClusterRole {ARMING_ROLE}, its owner, is not there") from error
+        uid = await owner.uid_of_owner(self._kube)
+        if uid is None:
+            raise WaitingError(f"there is no ClusterRole {owner.ROLE}, or it is being deleted")
         body = {
             "apiVersion": RESOURCE_QUOTAS.api_version,
             "kind": RESOURCE_QUOTAS.kind,
             "metadata": {
                 "name": QUOTA,
                 "labels": {"app.kubernetes.io/managed-by": "trailgate-operator"},
-                "ownerReferences": [
-                    {
-                        "apiVersion": CLUSTER_ROLES.api_version,
-                        "kind": CLUSTER_ROLES.kind,
-                        "name": ARMING_ROLE,
-                        "uid": role["metadata"]["uid"],
-                    }
-                ],
+                "ownerReferences": [owner.reference(uid)],
             },
             "spec": self._spec,
         }

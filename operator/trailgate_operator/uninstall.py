@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from trailgate.model.errors import TrailgateError
+from trailgate_kube import owner
 from trailgate_kube.api import Kube, Object
 from trailgate_kube.errors import (
     AlreadyExistsError,
@@ -32,12 +33,11 @@ from trailgate_kube.errors import (
 )
 from trailgate_kube.resources import (
     ADMISSIONS,
-    CLUSTER_ROLES,
     DISARMS,
     VALIDATING_WEBHOOKS,
     WORKLOADS,
 )
-from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION
+from trailgate_kube.webhooks import CONFIGURATION
 from trailgate_operator.certificates_state import AUTHORITY, SERVING
 from trailgate_operator.keyring import GATE, LOG, RECORDER
 from trailgate_operator.keyring_secret import SecretBox
@@ -102,10 +102,10 @@ class Uninstall:
 
     async def _disarm(self) -> None:
         try:
-            owner = await self._owner()
+            uid = await owner.uid_of_owner(self.kube)
             for _ in range(2):
                 try:
-                    await self.kube.create(DISARMS, _disarm(owner))
+                    await self.kube.create(DISARMS, _disarm(uid))
                 except AlreadyExistsError:
                     if await self._disarm_lasts():
                         self.say(f"Disarm {DISARM} is there already")
@@ -117,13 +117,6 @@ class Uninstall:
             self.say("made no Disarm: its kind is not there")
         except (ForbiddenError, InvalidError, ConflictError) as error:
             self.say(f"made no Disarm: {error}")
-
-    async def _owner(self) -> str | None:
-        try:
-            role = await self.kube.get(CLUSTER_ROLES, ARMING_ROLE)
-        except NotFoundError:
-            return None
-        return str(role["metadata"]["uid"])
 
     async def _disarm_lasts(self) -> bool:
         """Whether the Disarm that is there lasts long enough; else it is deleted."""
@@ -283,17 +276,11 @@ _STILL = (
 )
 
 
-def _disarm(owner: str | None) -> dict[str, Any]:
+def _disarm(owner_uid: str | None) -> dict[str, Any]:
     until = (datetime.now(UTC) + _DISARMED_FOR).strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata: dict[str, Any] = {"name": DISARM}
-    if owner is not None:
-        reference = {
-            "apiVersion": CLUSTER_ROLES.api_version,
-            "kind": CLUSTER_ROLES.kind,
-            "name": ARMING_ROLE,
-            "uid": owner,
-        }
-        metadata["ownerReferences"] = [reference]
+    if owner_uid is not None:
+        metadata["ownerReferences"] = [owner.reference(owner_uid)]
     return {
         "apiVersion": DISARMS.api_version,
         "kind": DISARMS.kind,

@@ -88,6 +88,16 @@ async def test_without_its_owner_it_is_not_made():
     assert await spool.quota() is None
 
 
+async def test_for_an_owner_that_is_being_deleted_it_is_not_made(spool):
+    await spool.kind()
+    role = await spool.kube.get(CLUSTER_ROLES, ARMING_ROLE)
+    going = role["metadata"] | {"deletionTimestamp": "2026-11-23T12:00:00Z"}
+    await spool.kube.change(CLUSTER_ROLES, ARMING_ROLE, {"metadata": going})
+    with pytest.raises(WaitingError, match=ARMING_ROLE):
+        await spool.later()
+    assert await spool.quota() is None
+
+
 async def test_one_that_is_not_counted_is_made_anew(spool):
     await spool.kind()
     await spool.later()

@@ -280,6 +280,16 @@ async def test_a_configuration_that_comes_back_is_not_left_behind_unsaid(twin):
         await twin.uninstall(kube=killing)
 
 
+async def test_for_an_owner_that_is_being_deleted_the_disarm_is_nobodys(twin):
+    """Owned by it, the Disarm would be collected before anybody saw it."""
+    role = await twin.kube.get(CLUSTER_ROLES, "trailgate-arming")
+    going = role["metadata"] | {"deletionTimestamp": "2026-11-23T12:00:00Z"}
+    await twin.kube.change(CLUSTER_ROLES, "trailgate-arming", {"metadata": going})
+    await twin.uninstall()
+    made = await twin.kube.get(DISARMS, "trailgate-uninstall")
+    assert "ownerReferences" not in made["metadata"]
+
+
 async def test_a_disarm_that_is_about_to_end_is_made_anew(twin):
     until = (datetime.now(UTC) + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
     await twin.kube.create(DISARMS, plain(DISARMS, "trailgate-uninstall", spec={"until": until}))
