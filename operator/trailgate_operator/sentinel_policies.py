@@ -18,13 +18,11 @@ import orjson
 
 from trailgate.ledger.form import stamp
 from trailgate.ledger.record import Context, ControlState, ControlSubject, control_state
-from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
-from trailgate.model.errors import MalformedError
 from trailgate.model.reason import Absence
-from trailgate.policy.parse import parse_policy
+from trailgate.policy.naming import policy_digest
 from trailgate_kube import logs
-from trailgate_kube.api import Object, Reader
+from trailgate_kube.api import Reader
 from trailgate_kube.resources import DEPLOY_POLICIES
 from trailgate_operator.trail import Statement, Tell
 
@@ -107,7 +105,7 @@ class Unclaimed:
         following = ""
         while True:
             page = await self._parts.reader.page(DEPLOY_POLICIES, following=following)
-            found |= {item["metadata"]["name"]: str(digest_of(item)) for item in page.items}
+            found |= {item["metadata"]["name"]: str(policy_digest(item)) for item in page.items}
             following = page.following
             if not following:
                 return found
@@ -129,16 +127,3 @@ class Unclaimed:
             caller=Absence.NOT_FOUND,
         )
         return Statement(f"policy/{name}/{digest}/{stamp(now)}", claim)
-
-
-def digest_of(item: Object) -> Digest:
-    """Name a policy's form as the gate does: the readable ones as every decision names them."""
-    typed = {"apiVersion": DEPLOY_POLICIES.api_version, "kind": DEPLOY_POLICIES.kind, **item}
-    try:
-        return parse_policy(typed).reference.digest
-    except MalformedError:
-        pass
-    try:
-        return fingerprint(item.get("spec"))
-    except MalformedError:
-        return Digest.of(orjson.dumps(item.get("spec"), option=orjson.OPT_SORT_KEYS))

@@ -15,6 +15,7 @@ from trailgate.model.admission import Kind
 from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.reason import Reason
+from trailgate.policy.naming import policy_digest
 from trailgate.policy.parse import parse_policy
 from trailgate_kube.errors import ForbiddenError, NotFoundError, UnavailableError
 from trailgate_kube.memory import MemoryKube
@@ -37,7 +38,6 @@ from trailgate_operator.probes import Health
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
 from trailgate_operator.sentinel_guards import BINDINGS, GUARDS, POLICIES, KnownGuards
 from trailgate_operator.sentinel_policies import Register
-from trailgate_operator.sentinel_policies import digest_of as policy_digest
 from trailgate_operator.sentinel_policy import ProbePolicy, body
 from trailgate_operator.sentinel_probe import ADMITTED, IMAGES, PROBE, REFUSED, judge, pod
 from trailgate_operator.sentinel_tests import Timer

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from trailgate.assess.explain import ascii_line
 from trailgate.ledger.record import ControlState, ControlSubject
 from trailgate.model.admission import AdmissionRequest, Caller, Kind, Operation
-from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
 from trailgate.model.errors import MalformedError
 from trailgate.policy import schema
+from trailgate.policy.naming import policy_digest, spec_digest
 from trailgate.policy.parse import parse_policy
 from trailgate.policy.problems import PolicyError
 from trailgate_kube.resources import GROUP
@@ -104,16 +102,7 @@ def _digest(kind: Kind, item: Mapping[str, Any] | None) -> Digest | None:
     """Name a form: a readable policy as every decision names it, anything else by its JSON."""
     if item is None:
         return None
-    if kind == _POLICY:
-        try:
-            return parse_policy(item).reference.digest
-        except MalformedError:
-            pass
-    spec = item.get("spec")
-    try:
-        return fingerprint(spec)
-    except MalformedError:  # numbers without a canonical form: still a change that has a name
-        return Digest.of(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS))
+    return policy_digest(item) if kind == _POLICY else spec_digest(item)
 
 
 def _name(request: AdmissionRequest) -> str:
