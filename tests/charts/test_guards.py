@@ -382,6 +382,18 @@ def test_an_editor_gets_into_no_pod_and_may_evict_it(stage, namespace):
     stage.call(stage.editor, "POST", f"{path}/eviction", eviction)
 
 
+@pytest.mark.parametrize("namespace", [NAMESPACE, KUBE])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("where", ["pods/https:a:8443", "services/https:trailgate-webhook:443"])
+def test_an_editor_reaches_no_port_of_ours_through_the_api_server(stage, where, method, namespace):
+    path = f"/api/v1/namespaces/%s/{where}/proxy/validate"
+    stage.refused("trailgate-system", stage.editor, method, path % namespace)
+    stage.passed(stage.root, method, path % namespace)
+    stage.plane.namespace("shop")
+    stage.plane.bind(stage.editor, "almighty", "shop")
+    stage.passed(stage.editor, method, path % "shop")
+
+
 def test_elsewhere_an_editor_is_free(stage):
     stage.plane.namespace("shop")
     stage.plane.bind(stage.editor, "almighty", "shop")
