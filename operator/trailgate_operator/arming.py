@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -30,6 +30,7 @@ from trailgate_kube.mirror import Mirror
 from trailgate_kube.policies import Policies
 from trailgate_kube.resources import CLUSTER_ROLES, DISARMS, VALIDATING_WEBHOOKS
 from trailgate_kube.webhooks import ARMING_ROLE, CONFIGURATION, FailClosed, bundle_of
+from trailgate_operator.arming_overlap import AsksGate
 from trailgate_operator.arming_plan import (
     Ask,
     Create,
@@ -64,14 +65,6 @@ class Authorities(Protocol):
         ...
 
 
-class AsksGate(Protocol):
-    """Asks the gate what the API server would ask it."""
-
-    async def problem(self, bundle: bytes) -> str | None:
-        """Return what is wrong with the answer; None where a gate answered well."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What arming works with."""
@@ -85,6 +78,8 @@ class Parts:
     metrics: Metrics
     republished: Callable[[], None] = lambda: None
     """Called when the authorities of the stored configuration have changed."""
+    prove: Callable[[], Awaitable[None]] | None = None
+    """Asks a gate whether the newest authorities are enough, where older ones are kept, too."""
     disarmed: Sequence[Disarm] = ()
     """The Disarms that the ledger says are in effect."""
 
@@ -203,8 +198,11 @@ class Arming:
             raise WaitingError("the policies have not been read yet")
         broken = [policies.objects[name] for name in policies.problems]
         written, stored = self._wrote
+        found = await self._found()
+        if found is not None and self._parts.prove is not None:
+            await self._parts.prove()
         observed = Observed(
-            found=await self._found(),
+            found=found,
             closed=fail_closed(policies.current, broken),
             disarm=standing.in_effect,
             bundle=self._parts.authorities.bundle(),

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 
 from trailgate.ledger.record import Context
 from trailgate_kube.api import Kube
 from trailgate_kube.policies import Policies
 from trailgate_kube.webhooks import EXEMPT
-from trailgate_operator.arming import Arming, Parts
+from trailgate_operator.arming import Arming, Authorities, Parts
+from trailgate_operator.arming_overlap import FileAuthorities, Overlap
 from trailgate_operator.arming_plan import Settings
 from trailgate_operator.authority import service_names
 from trailgate_operator.certificates import Certificates, Published
@@ -35,7 +35,6 @@ from trailgate_operator.spool_cap import SpoolCap
 from trailgate_operator.trail import Tell
 
 _COMPONENT, _SENTINEL = "operator", "sentinel"
-_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +70,6 @@ class Given:
     """None: nothing is observed, and nothing tested."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileAuthorities:
-    """Authorities in a file that somebody else keeps; read anew each time."""
-
-    path: Path
-
-    def bundle(self) -> bytes | None:
-        """Return the file; None while there is none, or no certificate in it.
-
-        An empty bundle would not mean "nobody": the API server would trust the system's roots.
-        """
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
-        return content if _BEGIN in content else None
-
-
 def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
     """Make them. Without ``--arm`` there are none."""
     if not configuration.arm:
@@ -101,25 +82,27 @@ def loops(configuration: Configuration, given: Given) -> Sequence[Loop]:
     certificates = _certificates(configuration, given, published, wakes)
     policies = Policies(given.kube, on_change=lambda: _wake(wakes))
     status = PolicyStatus(given.kube, policies, given.metrics)
+    gate = SelfReview(given.kube, configuration.webhook, configuration.namespace)
+    authorities, prove = _authorities(configuration, certificates, published, gate)
     arming = Arming(
         Parts(
             kube=given.kube,
             policies=policies,
-            authorities=certificates or _file(configuration),
-            gate=SelfReview(given.kube, configuration.webhook, configuration.namespace),
+            authorities=authorities,
+            gate=gate,
             tell=given.tell,
             context=_by(_COMPONENT, given.context),
             metrics=given.metrics,
             disarmed=() if given.trail is None else given.trail.disarms.in_effect(),
             republished=(lambda: None) if certificates is None else certificates.wake,
+            prove=prove,
         ),
         Settings(configuration.webhook, configuration.namespace, configuration.exempt),
     )
     wakes += [status.wake, arming.wake]
     given.health.notes["armed"] = arming.note
     made: list[Loop] = [status, arming] if certificates is None else [certificates, status, arming]
-    if configuration.spool_cap is not None:
-        most = configuration.spool_cap
+    if (most := configuration.spool_cap) is not None:
         made.append(SpoolCap(given.kube, configuration.namespace, most, given.metrics))
     if given.trail is not None:
         observer = _observer(configuration, given, given.trail, arming.armed)
@@ -206,9 +189,18 @@ def _certificates(
     )
 
 
-def _file(configuration: Configuration) -> FileAuthorities:
+def _authorities(
+    configuration: Configuration,
+    certificates: Certificates | None,
+    published: Published,
+    gate: SelfReview,
+) -> tuple[Authorities, Callable[[], Awaitable[None]] | None]:
+    """Return them, and what proves that the newest are enough, where nobody else sees to it."""
+    if certificates is not None:
+        return certificates, None
     assert configuration.webhook_ca is not None
-    return FileAuthorities(configuration.webhook_ca)
+    file = Overlap(FileAuthorities(configuration.webhook_ca), published, gate)
+    return file, file.prove
 
 
 def _wake(wakes: Sequence[Callable[[], None]]) -> None:

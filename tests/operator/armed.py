@@ -26,8 +26,8 @@ from trailgate_kube.resources import DISARMS
 from trailgate_kube.spool import AdmissionReader
 from trailgate_kube.webhooks import Address
 from trailgate_operator.arming import Arming, Parts
+from trailgate_operator.arming_overlap import FileAuthorities, Overlap
 from trailgate_operator.arming_plan import Settings
-from trailgate_operator.assemble import FileAuthorities
 from trailgate_operator.disarming_past import KnownDisarms
 from trailgate_operator.intake import Desk, Keys
 from trailgate_operator.loops import run_all
@@ -106,6 +106,7 @@ class Site:
         self.shop = f"shop-{self.mark}"
         plane.namespace(self.shop)
         self.gate = GateProcess(plane, directory)
+        self.authority = self.gate.world.certs / "ca.crt"
         self.operator = plane.service_account(SYSTEM, "trailgate-operator")
         plane.apply(*rights.manifests("trailgate-operator", SYSTEM))
         self.store = MemoryStore(SigningKey.generate("log.example/arming"))
@@ -144,11 +145,16 @@ class Site:
         policies = Policies(self._kube, on_change=lambda: (self.status.wake(), self.arming.wake()))
         self.policies = policies
         self.status = PolicyStatus(self._kube, policies, self.metrics, clock=self.now)
+        gate = SelfReview(self._kube, address, SYSTEM)
+
+        def published():
+            return self.arming.published()
+
+        file = Overlap(FileAuthorities(self.authority), published, gate)
         self.arming = Arming(
             Parts(
-                self._kube, policies, FileAuthorities(self.gate.world.certs / "ca.crt"),
-                SelfReview(self._kube, address, SYSTEM), recorder.tell, context, self.metrics,
-                disarmed=known.in_effect(),
+                self._kube, policies, file, gate, recorder.tell, context, self.metrics,
+                disarmed=known.in_effect(), prove=file.prove,
             ),
             Settings(address, SYSTEM, **settings), clock=self.now,
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Arming on a real API server, with a real gate: when it appears, stays, goes, comes back."""
 
 import asyncio
+import base64
 import json
 from datetime import timedelta
 
@@ -277,6 +278,33 @@ async def test_killed_between_doing_and_telling_it_tells_after_the_restart_and_o
         await site.start()
         await until(lambda: site.arming.problem() is None)
     assert site.states() == ["armed"]
+
+
+async def test_an_authority_that_no_gate_has_yet_locks_nobody_out(site):
+    own = site.authority.read_bytes()
+    site.authority = site.directory / "kept-by-somebody.crt"
+    site.authority.write_bytes(own)
+    site.apply(site.policy())
+    site.gate.start()
+    await site.start()
+    await site.enforces(site.shop)
+
+    async def trusted():
+        entry = await site.entry("enforce")
+        return base64.b64decode(entry["clientConfig"]["caBundle"]).count(b"-----BEGIN")
+
+    assert await trusted() == 1
+    site.authority.write_bytes(site.plane.authority.file.read_bytes())  # no gate's
+    site.arming.wake()
+    await until(lambda: site.states() == ["armed", "adjusted"])
+    assert await trusted() == 2
+    refused = site.deploy(site.shop)
+    assert "failed calling webhook" not in refused.stderr
+    assert "denied the request: trailgate" in refused.stderr
+    site.authority.write_bytes(own)
+    site.arming.wake()
+    await until(lambda: site.states() == ["armed", "adjusted", "adjusted"])
+    assert await trusted() == 1
 
 
 async def test_a_changed_policy_says_so_in_its_status(site):

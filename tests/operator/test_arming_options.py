@@ -7,7 +7,8 @@ import pytest
 from tests.core.ledger import example_records as ex
 from trailgate_kube.memory import MemoryKube
 from trailgate_kube.webhooks import Address
-from trailgate_operator.assemble import FileAuthorities, Given, loops
+from trailgate_operator.arming_overlap import FileAuthorities
+from trailgate_operator.assemble import Given, loops
 from trailgate_operator.configuration import OPERATOR, ConfigurationError, gate_address
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.probes import Health
