@@ -18,6 +18,9 @@ from trailgate_kube.resources import DEPLOY_POLICIES
 from trailgate_operator.loops import Follower, Routine, WaitingError, run_all
 from trailgate_operator.metrics import Metrics
 
+SILENCE = 300.0
+"""Seconds; the API server ends each watch before, and that is heard, too."""
+
 
 def ready(item: Object) -> Condition:
     """Judge a policy as the gate does: by the same parser."""
@@ -63,7 +66,10 @@ class PolicyStatus:
         await run_all([self._routine, Follower("policies", self._policies.run)], stop)
 
     async def look(self) -> None:
-        """One pass: write the statuses that aren't what they should be."""
+        """One pass: write the statuses that aren't what they should be.
+
+        ``WaitingError`` where the watch is silent: arming would miss a policy that enforces.
+        """
         if not self._policies.read:
             raise WaitingError("the policies have not been read yet")
         now = self._clock()
@@ -71,6 +77,9 @@ class PolicyStatus:
             status = status_with(item, (ready(item),), now)
             if status != item.get("status"):
                 await self._write(item | {"status": status})
+        # What is there is judged all the same; what came since is seen by nobody.
+        if (silence := self._policies.silence) > SILENCE:
+            raise WaitingError(f"heard nothing of policies for {silence:.0f} s: the watch is dead")
 
     async def _write(self, item: Object) -> None:
         try:

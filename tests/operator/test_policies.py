@@ -12,7 +12,7 @@ from trailgate_kube.policies import Policies
 from trailgate_kube.resources import DEPLOY_POLICIES
 from trailgate_operator.loops import WaitingError
 from trailgate_operator.metrics import Metrics
-from trailgate_operator.policies import PolicyStatus, ready
+from trailgate_operator.policies import SILENCE, PolicyStatus, ready
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 BAD_KEY = "-----BEGIN PUBLIC KEY-----\nnone\n-----END PUBLIC KEY-----"
@@ -124,6 +124,24 @@ async def test_without_the_right_it_waits(desk):
     desk.kube.fail("replace", ForbiddenError("no right on deploypolicies/status"))
     with pytest.raises(ForbiddenError):
         await desk.look()
+
+
+async def test_a_silent_api_server_is_a_problem_and_one_that_speaks_again_is_none(desk):
+    await desk.kube.create(DEPLOY_POLICIES, policy())
+    await desk.look()
+    desk.policies._mirror._contact -= SILENCE + 1
+    with pytest.raises(WaitingError, match=r"heard nothing of policies for 30[0-9] s"):
+        await desk.loop.look()
+    await desk.look()
+
+
+async def test_while_no_policies_are_heard_of_the_last_ones_keep_their_status(desk):
+    await desk.kube.create(DEPLOY_POLICIES, policy())
+    await desk.policies._mirror._list()
+    desk.policies._mirror._contact -= SILENCE + 1
+    with pytest.raises(WaitingError):
+        await desk.loop.look()
+    assert desk.written == [("deploypolicies", "production", "status")]
 
 
 async def test_nothing_is_written_before_they_were_read(desk):
