@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
@@ -24,6 +24,8 @@ LONGEST = timedelta(hours=24)
 MAX_REASON = 500
 MAX_TICKET = 200
 _TIME = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,6})?(Z|[+-]\d{2}:\d{2})$"
+# What an offset leads out of the calendar is no time to anybody; CEL takes it for one.
+_IN_UTC = "self >= timestamp('0001-01-01T00:00:00Z') && self < timestamp('9999-12-31T23:59:59Z')"
 
 
 class State(Enum):
@@ -50,7 +52,7 @@ class Disarm:
     generation: int
     created: datetime
     until: datetime | None
-    """None where it is no time."""
+    """None where it is no time, or none of the years 1 to 9999 in UTC."""
     reason: str
     ticket: str | None
 
@@ -107,14 +109,16 @@ class Disarm:
 _REFUSED = {
     State.TOO_LONG: "until is more than 24 hours after the creation; make one that ends sooner.",
     State.TOO_LATE: "until is not after the creation; make one that ends later.",
-    State.UNREADABLE: "until is not a time; expected such as 2027-01-31T12:00:00Z.",
+    State.UNREADABLE: "until is no time in UTC; expected such as 2027-01-31T12:00:00Z.",
 }
 
 
 def _moment(text: object) -> datetime | None:
+    """Read a time that is one in UTC, too: at both ends of the calendar an offset leads beyond."""
     try:
         moment = datetime.fromisoformat(str(text))
-    except ValueError:
+        moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
     return None if moment.tzinfo is None else moment
 
@@ -193,6 +197,9 @@ def _spec() -> dict[str, Any]:
                 "description": (
                     "When it ends (RFC 3339, with an offset): at most 24 hours after its creation."
                 ),
+                "x-kubernetes-validations": [
+                    {"rule": _IN_UTC, "message": "until is not in the years 1 to 9999 in UTC"}
+                ],
             },
         },
         "x-kubernetes-validations": [

@@ -1,16 +1,21 @@
 """A Disarm: what the API server takes, what the operator makes of it, what its conditions say."""
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
+from hypothesis import event, example, given
+from hypothesis import strategies as st
 
 from e2e.controlplane.cluster import ApiError
+from tests.core.ledger import example_records as ex
+from trailgate.ledger.record import DisarmState
 from trailgate.model.errors import MalformedError
 from trailgate_kube import crd
 from trailgate_kube.conditions import Condition, status_with
 from trailgate_kube.disarms import LONGEST, MAX_REASON, MAX_TICKET, Disarm, State, definition
 from trailgate_kube.resources import DISARMS
+from trailgate_operator.arming_trail import Words
 
 CREATED = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -51,6 +56,28 @@ def test_what_it_does_when(until, now, state):
     assert accepted.status is state.accepted
     assert active.status is (state is State.IN_EFFECT)
     assert active.reason == (state.value if state.accepted else "Refused")
+
+
+@given(
+    st.sampled_from(["9999-12-31", "9999-12-30", "0001-01-01", "0001-01-02", "2026-11-23"]),
+    st.times(),
+    st.integers(-1439, 1439),
+)
+@example("9999-12-31", time(23, 59, 59), -1439)
+@example("0001-01-01", time(0, 0), 1439)
+def test_whatever_its_until_says_it_can_be_told(day, clock, offset):
+    """At both ends of the calendar an offset leads to a time that isn't one in UTC."""
+    hours, minutes = divmod(abs(offset), 60)
+    sign = "-" if offset < 0 else "+"
+    text = f"{day}T{clock.isoformat('microseconds')}{sign}{hours:02}:{minutes:02}"
+    disarm = Disarm.of(item(text))
+    told = Words(ex.CONTEXT, lambda: CREATED).disarm(disarm, DisarmState.REFUSED)
+    event(disarm.state(CREATED).value)
+    assert all(one.message for one in disarm.conditions(CREATED))
+    minute = clock.hour * 60 + clock.minute - offset
+    beyond = (day == "9999-12-31" and minute >= 1440) or (day == "0001-01-01" and minute < 0)
+    assert (disarm.state(CREATED) is State.UNREADABLE) is beyond
+    assert (told.claim["until"] is None) is beyond
 
 
 def test_one_that_was_never_stored_is_none():
@@ -151,6 +178,8 @@ def test_the_api_server_takes(disarms, spec):
         ({"until": "2099-01-31"}, "spec.until"),
         ({"until": "2099-01-31T12:00:00"}, "spec.until"),
         ({"until": "2099-13-31T12:00:00Z"}, "spec.until"),
+        ({"until": "9999-12-31T23:59:59-23:59"}, "spec.until"),
+        ({"until": "0001-01-01T00:00:00+23:59"}, "spec.until"),
         ({"for": "1h"}, "spec.for"),
     ],
 )
