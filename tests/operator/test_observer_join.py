@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.core.assess.support import FactsTwin, OwnersTwin, request
 from tests.core.ledger import example_records as ex
 from tests.operator.observing import (
     CLUSTER,
@@ -19,6 +20,7 @@ from tests.operator.observing import (
     rolled,
     workload,
 )
+from trailgate.assess.assessor import Assessor
 from trailgate.ledger import record as rec
 from trailgate.model.admission import Kind
 from trailgate.model.digest import Digest
@@ -827,3 +829,30 @@ def test_each_claim_is_read_for_what_it_is():
     ):
         assert not read(told).rolls_out
     assert read(claim(0, FIRST, None)).deletes
+
+
+# What no policy covers
+
+
+async def of_gate(index, old, new):
+    """What a gate without any policy writes of a change."""
+    asked = request(new, old, namespace="shop")
+    found = await Assessor(lambda: (), FactsTwin(), OwnersTwin()).assess(asked)
+    told = rec.admitted(found, ex.CONTEXT)
+    record, _ = rec.commit(told, rec.Vault(), recorded_at=at(0), position=None)
+    return index, record
+
+
+async def test_what_no_policy_covers_is_stored_and_runs_as_admitted():
+    watch = Watch()
+    watch.claim(await of_gate(0, None, FIRST))
+    watch.see(FIRST)
+    assert watch.due() == [("persisted", "d", 1, "observed")]
+    roll_out(watch)
+    assert watch.later() == [("running", "d", 1)]
+    assert watch.said[-1].claim["images"][0]["match"] == "pinned"
+    watch.claim(await of_gate(1, FIRST, SECOND))
+    watch.see(SECOND)
+    assert watch.due() == [("persisted", "d", 2, "observed"), ("ended", "d", 1, "superseded")]
+    assert watch.later(600) == []
+    assert watch.join.counts().unexplained == 0

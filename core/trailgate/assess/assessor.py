@@ -24,7 +24,7 @@ from trailgate.assess.classify import (
     scoped_images,
 )
 from trailgate.assess.evidence_source import EvidenceSource
-from trailgate.assess.facts import ChangeFacts, change_facts
+from trailgate.assess.facts import ChangeFacts, change_facts, facts_at_hand
 from trailgate.assess.images import NoImagesError
 from trailgate.assess.lookup import Lookup, distinct
 from trailgate.assess.owners import (
@@ -126,18 +126,35 @@ class Assessor:
     async def _answer(
         self, request: AdmissionRequest, covering: _Policies, deadline: float
     ) -> Assessment:
-        classified = Classified(ChangeClass.ROOT)
-        facts = ChangeFacts()
+        classified = Classified(ChangeClass.ROOT, Scope.ALL)
+        facts: ChangeFacts | None = None
         try:
             classified = classify(request, self._options)
             if not covering:
-                return self._finished(request, classified, verdict.allow(()))
+                return self._uncovered(request, classified)
             images = scoped_images(request, classified.scope)
             facts = change_facts(request, classified, images)
             decision = await self._decide(_Case(request, classified, images, covering), deadline)
         except _REFUSALS as error:
-            decision = _refuse(covering, error) if covering else verdict.allow(())
+            if not covering:
+                return self._uncovered(request, classified)
+            decision = _refuse(covering, error)
+            if decision.allowed and facts is None:  # what only audits lets it through all the same
+                facts, _ = facts_at_hand(request, classified)
         return self._finished(request, classified, decision, facts)
+
+    def _uncovered(self, request: AdmissionRequest, classified: Classified) -> Assessment:
+        """Let it through, and say what it is: it stands in the trail as any other change."""
+        facts, images = facts_at_hand(request, classified)
+        question = Question(
+            namespace=request.namespace,
+            caller=request.caller,
+            change_class=classified.change_class,
+            operation=request.operation,
+            images=images,
+            cluster=self._cluster,
+        )
+        return self._finished(request, classified, decide(question, {}, ()), facts)
 
     async def _decide(self, case: _Case, deadline: float) -> Decision:
         if _asks_nothing(case.classified):

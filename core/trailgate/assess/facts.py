@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from trailgate.assess.classify import Classified
+from trailgate.assess.classify import Classified, scoped_images
 from trailgate.assess.images import WORKLOADS, NoImagesError, find_images
 from trailgate.model.admission import AdmissionRequest, ContainerImage, Operation
 from trailgate.model.assessment import ChangeClass, Previous
@@ -38,15 +39,47 @@ def change_facts(
     """
     if classified.change_class in _UNRECORDED:
         return ChangeFacts()
-    new = None if request.operation is Operation.DELETE else request.object
+    return _described(request, classified, images, _spec_digest(_new(request)))
+
+
+def facts_at_hand(
+    request: AdmissionRequest, classified: Classified
+) -> tuple[ChangeFacts, tuple[ContainerImage, ...]]:
+    """Describe a change that is let through whatever it is, and say its images.
+
+    Raises nothing: what can't be told of it is left out. Empty where nothing is recorded:
+    dry runs, and classes that are not.
+    """
+    if request.dry_run or classified.change_class in _UNRECORDED:
+        return ChangeFacts(), ()
+    images: tuple[ContainerImage, ...] = ()
+    if request.kind in WORKLOADS and request.operation is not Operation.DELETE:
+        with suppress(MalformedError, NoImagesError):
+            images = scoped_images(request, classified.scope)
+    spec: Digest | None = None
+    with suppress(MalformedError):
+        spec = _spec_digest(_new(request))
+    return _described(request, classified, images, spec), images
+
+
+def _described(
+    request: AdmissionRequest,
+    classified: Classified,
+    images: tuple[ContainerImage, ...],
+    spec: Digest | None,
+) -> ChangeFacts:
     previous = _previous(request)
     before = frozenset(previous.images) if previous is not None else frozenset()
     return ChangeFacts(
-        spec_digest=_spec_digest(new),
+        spec_digest=spec,
         previous=previous,
         delta=_WHOLE if classified.delta is None else classified.delta.pointers,
         changed_images=frozenset(use.image for use in images) - before,
     )
+
+
+def _new(request: AdmissionRequest) -> Mapping[str, Any] | None:
+    return None if request.operation is Operation.DELETE else request.object
 
 
 def _previous(request: AdmissionRequest) -> Previous | None:

@@ -161,8 +161,15 @@ def _object(assessment: Assessment) -> dict[str, Any]:
         "name": key.name,
         "uid": known(_metadata(assessment, "uid")),
         "generation": known(generation, Absence.NOT_APPLICABLE),
-        "specDigest": known(None if spec is None else str(spec), Absence.NOT_APPLICABLE),
+        "specDigest": known(None if spec is None else str(spec), _without_spec(assessment)),
     }
+
+
+def _without_spec(assessment: Assessment) -> Absence:
+    """Say why there is no digest: of no specification, or of one without a canonical form."""
+    request = assessment.request
+    there = request.operation is not Operation.DELETE and (request.object or {}).get("spec")
+    return Absence.NOT_APPLICABLE if there in (None, False) else Absence.NOT_VERIFIED
 
 
 def _previous(assessment: Assessment) -> Any:

@@ -24,6 +24,7 @@ from tests.core.assess.support import (
     request,
     workload,
 )
+from tests.core.ledger import example_records as ex
 from tests.core.policy import builders
 from trailgate.assess.images import (
     CRON_JOB,
@@ -34,6 +35,7 @@ from trailgate.assess.images import (
     STATEFUL_SET,
     WORKLOADS,
 )
+from trailgate.ledger.record import admitted, state_id
 from trailgate.model.admission import AdmissionRequest, Kind, Operation
 from trailgate.model.assessment import ChangeClass
 from trailgate.model.canonical import fingerprint
@@ -469,6 +471,99 @@ class TestModes:
             assert found.change_class is expected
             assert found.decision.policies == ()
         assert (facts.asked, owners.asked) == ([], [])
+
+
+def told(assessment):
+    return admitted(assessment, ex.CONTEXT)
+
+
+UNCANONICAL = 9007199254740993
+
+
+class TestWithoutPolicy:
+    """What nothing covers stands in the trail as it is, and is joined with what is stored."""
+
+    @pytest.mark.parametrize("kind", KINDS, ids=str)
+    async def test_a_creation_has_its_digest_and_its_images(self, kind):
+        item = workload(kind, IMAGE, "ghcr.io/acme/web:latest")
+        found = told(await assessor().assess(request(item, caller=LAPTOP, namespace="other")))
+        digest = fingerprint(item["spec"])
+        assert found["object"]["specDigest"] == str(digest)
+        assert [one["reference"] for one in found["images"]] == [IMAGE, "ghcr.io/acme/web:latest"]
+        assert [one["digest"] for one in found["images"]] == [IMAGE.partition("@")[2], None]
+        assert [one["changed"] for one in found["images"]] == [True, True]
+        assert found["delta"] == [""]
+        assert (found["policies"], found["reasons"], found["enforced"]) == ([], [], False)
+        metadata = item["metadata"]
+        change = state_id(ex.CONTEXT.cluster.uid, metadata["uid"], metadata["generation"], digest)
+        assert found["changeId"] == str(change)  # as the observer names it
+
+    @pytest.mark.parametrize("kind", KINDS, ids=str)
+    async def test_an_update_has_what_changed(self, kind):
+        old, new = workload(kind), workload(kind, OTHER, generation=2)
+        found = told(await assessor().assess(request(new, old, caller=LAPTOP, namespace="other")))
+        assert found["object"]["specDigest"] == str(fingerprint(new["spec"]))
+        assert [one["reference"] for one in found["images"]] == [OTHER]
+        assert found["delta"]
+        assert all(pointer.endswith("/image") for pointer in found["delta"])
+        assert found["previous"]["specDigest"] == str(fingerprint(old["spec"]))
+        assert [one["reference"] for one in found["previous"]["images"]] == [IMAGE]
+
+    async def test_a_deletion_has_what_was_there(self):
+        old = workload(POD)
+        asked = request(None, old, operation=Operation.DELETE, caller=LAPTOP, namespace="other")
+        found = told(await assessor().assess(asked))
+        assert found["object"]["specDigest"] is None
+        assert found["absent"]["/object/specDigest"] == "NotApplicable"
+        assert found["previous"]["specDigest"] == str(fingerprint(old["spec"]))
+
+    async def test_what_has_no_canonical_form_is_admitted_and_said_to_have_none(self):
+        item = workload(POD)
+        item["spec"]["terminationGracePeriodSeconds"] = UNCANONICAL
+        found = await assessor().assess(request(item, caller=LAPTOP, namespace="other"))
+        assert found.decision.allowed
+        assert found.recorded
+        assert told(found)["object"]["specDigest"] is None
+        assert told(found)["absent"]["/object/specDigest"] == "NotVerified"
+        assert [one["reference"] for one in told(found)["images"]] == [IMAGE]
+
+    @pytest.mark.parametrize("broken", [None, {}, {"containers": "none"}, "none", [1.5]])
+    @pytest.mark.parametrize("kind", [POD, DEPLOYMENT], ids=str)
+    async def test_what_cannot_be_read_is_admitted_without_images(self, kind, broken):
+        item = edited(workload(kind), spec=broken)
+        found = await assessor().assess(request(item, caller=LAPTOP, namespace="other"))
+        assert found.decision.allowed
+        assert told(found)["images"] == []
+
+    async def test_what_is_refused_elsewhere_has_its_digest(self):
+        mirror = workload(POD, annotations={"kubernetes.io/config.mirror": "x"})
+        found = await assessor().assess(request(mirror, caller=LAPTOP, namespace="other"))
+        assert found.decision.allowed
+        assert told(found)["object"]["specDigest"] == str(fingerprint(mirror["spec"]))
+        assert [one["reference"] for one in told(found)["images"]] == [IMAGE]
+
+    @pytest.mark.parametrize("mode", ["Audit", "Warn"])
+    async def test_so_has_what_a_policy_only_remarks_on(self, mode):
+        gate = assessor(builders.policy(mode=mode))
+        mirror = workload(POD, annotations={"kubernetes.io/config.mirror": "x"})
+        found = await gate.assess(request(mirror, caller=LAPTOP))
+        assert found.decision.allowed
+        assert codes(found) == ["CallerNotAllowed"]
+        assert told(found)["object"]["specDigest"] == str(fingerprint(mirror["spec"]))
+
+    @pytest.mark.parametrize("dry_run", [True, False])
+    async def test_nothing_is_worked_out_of_what_is_not_recorded(self, monkeypatch, dry_run):
+        def hashed(_):
+            raise AssertionError("got a fingerprint, expected none")
+
+        monkeypatch.setattr("trailgate.assess.facts.fingerprint", hashed)
+        if dry_run:
+            asked = request(workload(POD), caller=LAPTOP, namespace="other", dry_run=True)
+        else:
+            asked = request(TestChild.pod, caller=RS_CONTROLLER, namespace="other")
+        found = await assessor().assess(asked)
+        assert (found.decision.allowed, found.recorded) == (True, False)
+        assert found.decision.images == ()
 
 
 class TestNeverAnAllow:
