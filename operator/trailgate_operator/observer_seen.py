@@ -25,7 +25,7 @@ from trailgate.ledger.record import Thing
 from trailgate.model.admission import ContainerImage, Kind, ObjectKey
 from trailgate.model.canonical import canonical, fingerprint
 from trailgate.model.digest import Digest
-from trailgate.model.errors import TrailgateError
+from trailgate.model.errors import MalformedError, TrailgateError
 
 _SCALED: Final = frozenset({DEPLOYMENT, STATEFUL_SET, REPLICA_SET, REPLICATION_CONTROLLER})
 _PLACEHOLDER: Final = 907_199_254_740_991
@@ -95,10 +95,11 @@ class Seen:
     """One workload in one state."""
 
     thing: Thing
-    specs: frozenset[Digest]
-    """What its specification may have been when it was admitted: a pod's without its node, too."""
+    specs: frozenset[Digest | None]
+    """What its specification may have been when it was admitted: a pod's without its node, too.
+    None: it has no canonical form, and so no digest."""
     frame: Frame | None
-    """Of a kind with replicas."""
+    """Of a kind with replicas, where its specification has a canonical form."""
     replicas: int | None
     marks: Digest
     """Of labels, annotations, finalizers and owners."""
@@ -143,7 +144,7 @@ def seen(kind: Kind, item: Mapping[str, Any]) -> Seen:
         ObjectKey(kind, str(metadata.get("namespace") or ""), str(metadata.get("name") or "")),
         str(metadata.get("uid") or ""),
         metadata.get("generation"),
-        fingerprint(_unbound(kind, spec)),
+        _digest(_unbound(kind, spec)),
         tuple(dict.fromkeys(use.image for use in images)),
     )
     owner = controller_of(item)
@@ -169,8 +170,16 @@ def _images(kind: Kind, item: Mapping[str, Any]) -> tuple[ContainerImage, ...]:
         return ()
 
 
-def _specs(kind: Kind, spec: Mapping[str, Any]) -> frozenset[Digest]:
-    return frozenset({fingerprint(spec), fingerprint(_unbound(kind, spec))})
+def _specs(kind: Kind, spec: Mapping[str, Any]) -> frozenset[Digest | None]:
+    return frozenset({_digest(spec), _digest(_unbound(kind, spec))})
+
+
+def _digest(spec: Mapping[str, Any]) -> Digest | None:
+    """Fingerprint a specification; None without a canonical form: it is there all the same."""
+    try:
+        return fingerprint(spec)
+    except MalformedError:
+        return None
 
 
 def _unbound(kind: Kind, spec: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -183,7 +192,10 @@ def _unbound(kind: Kind, spec: Mapping[str, Any]) -> Mapping[str, Any]:
 def _frame(kind: Kind, spec: Mapping[str, Any]) -> Frame | None:
     if kind not in _SCALED:
         return None
-    text = canonical({**spec, "replicas": _PLACEHOLDER})
+    try:
+        text = canonical({**spec, "replicas": _PLACEHOLDER})
+    except MalformedError:
+        return None
     before, _, after = text.partition(b'"replicas":%d' % _PLACEHOLDER)
     return Frame(before, after)
 

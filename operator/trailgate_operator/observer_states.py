@@ -231,8 +231,10 @@ def _unchanged(known: Known, state: State) -> bool:
     An API server of a newer version shows defaults that the older one didn't have: another
     digest, and nobody wrote anything, or the generation would be another one.
     """
-    same = 0 < known.generation == state.seen.generation
-    return same or known.spec in state.seen.specs
+    same = known.generation == state.seen.generation
+    if known.spec is None:  # two that have no digest needn't be the same
+        return same and (known.generation > 0 or None in state.seen.specs)
+    return (same and known.generation > 0) or known.spec in state.seen.specs
 
 
 def _verdict_of(known: Known) -> Verdict:
@@ -248,7 +250,7 @@ def _mark_of(track: Track, claim: Admitted) -> datetime | None:
     return next((mark for mark in track.marked if mark >= claim.decided - _SKEW), None)
 
 
-def _specs_at(track: Track, generation: int) -> frozenset[Digest]:
+def _specs_at(track: Track, generation: int) -> frozenset[Digest | None]:
     """Return what the specification was at a generation, as far as known."""
     state, known = track.states.get(generation), track.known
     found = frozenset() if state is None else state.seen.specs

@@ -239,12 +239,33 @@ async def test_a_watch_that_was_too_slow_is_a_gap():
         await until(lambda: observer.problem() is None)
 
 
-async def test_what_cannot_be_read_is_logged_and_left_out():
+async def test_what_has_no_digest_is_told_once():
     scene = Scene()
     async with scene.watching() as observer:
         await until(lambda: observer.problem() is None)
         item = workload()
         item["spec"]["huge"] = 1 << 60
+        uid = (await scene.create(item))["metadata"]["uid"]
+        await until(lambda: scene.told() == [("discrepancy", uid, 1, "NoAdmission")])
+        for replicas in range(3):
+            status = {"status": {"replicas": replicas}}
+            await scene.kube.change(DEPLOYMENTS, "deployment-d", status, "shop")
+        other = (await scene.create(workload(uid="e")))["metadata"]["uid"]
+        await until(lambda: len(scene.said) == 2)
+        assert scene.told()[1:] == [("discrepancy", other, 1, "NoAdmission")]
+        assert observer.counts().unexplained == 2
+    told = scene.said[0].claim
+    assert told["object"]["specDigest"] is None
+    assert told["absent"]["/object/specDigest"] == "NotVerified"
+    assert told["object"]["name"] == "deployment-d"
+
+
+async def test_what_cannot_be_read_is_logged_and_left_out():
+    scene = Scene()
+    async with scene.watching() as observer:
+        await until(lambda: observer.problem() is None)
+        item = workload()
+        item["metadata"]["labels"] = {"huge": 1 << 60}
         await scene.create(item)
         await scene.kube.change(DEPLOYMENTS, "deployment-d", {"status": {"replicas": 1}}, "shop")
         await scene.create(workload(uid="e"))

@@ -856,3 +856,59 @@ async def test_what_no_policy_covers_is_stored_and_runs_as_admitted():
     assert watch.due() == [("persisted", "d", 2, "observed"), ("ended", "d", 1, "superseded")]
     assert watch.later(600) == []
     assert watch.join.counts().unexplained == 0
+
+
+# What has no digest
+
+
+def huge(generation=1, **more):
+    return workload(generation=generation, spec={"huge": (1 << 60) + generation}, **more)
+
+
+async def test_each_generation_without_a_digest_is_told_once():
+    """Two that have no digest needn't be the same, whatever is said of the one before."""
+    watch = Watch()
+    watch.claim(await of_gate(0, None, huge()))
+    watch.see(huge())
+    assert watch.due() == [("persisted", "d", 1, "observed")]
+    assert watch.later(600) == []
+    watch.see(huge(2))
+    assert watch.later() == [
+        ("discrepancy", "d", 2, "NoAdmission"),
+        ("ended", "d", 1, "superseded"),
+    ]
+    watch.see(huge(2, status=rolled(2)))
+    assert watch.later(600) == []
+    watch.see(huge(3))
+    assert watch.later() == [("discrepancy", "d", 3, "NoAdmission")]
+    assert len({one.key for one in watch.said}) == len(watch.said)
+
+
+def test_without_a_digest_children_are_their_owners():
+    watch = Watch()
+    watch.see(huge())
+    watch.see(workload(REPLICA_SET, uid="rs", owner=D, spec={"huge": 1 << 60}))
+    watch.see(workload(POD, uid="p1", owner=RS, spec={"huge": 1 << 60}))
+    assert watch.later() == [("discrepancy", "d", 1, "NoAdmission")]
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_without_a_digest_what_was_told_before_a_restart_is_known(generation):
+    watch = Watch()
+    watch.see(huge(generation))
+    assert watch.later() == [("discrepancy", "d", generation, "NoAdmission")]
+    past = past_of(watch, [])
+    past.baseline = True
+    again = Watch(past)
+    again.see(huge(generation))
+    assert again.later() == []
+    again.see(huge(generation + 1))
+    assert again.later() == [("discrepancy", "d", generation + 1, "NoAdmission")]
+
+
+def test_what_had_no_digest_and_has_one_is_another():
+    watch = Watch()
+    watch.see(huge())
+    assert watch.later() == [("discrepancy", "d", 1, "NoAdmission")]
+    watch.see(SECOND)
+    assert watch.later() == [("discrepancy", "d", 2, "NoAdmission")]

@@ -194,7 +194,7 @@ def discrepancy(
         "why": why.value,
         "changeId": str(change),
         "claim": known(claim, Absence.NOT_FOUND),
-        "object": _object(thing),
+        "object": _object(thing, Absence.NOT_VERIFIED),
         **_images(thing.images),
         "running": [str(digest) for digest in shown],
         "since": known(None if since is None else stamp(since), Absence.NOT_FOUND),
@@ -219,7 +219,9 @@ def baseline(context: Context, at: datetime, things: Sequence[Thing]) -> list[di
             "count": len(things),
             "part": part,
             "parts": len(groups),
-            "objects": [_object(thing) | _images(thing.images) for thing in group],
+            "objects": [
+                _object(thing, Absence.NOT_VERIFIED) | _images(thing.images) for thing in group
+            ],
         }
         claims.append(settle_within(tree, Roster()))
     return claims
@@ -235,9 +237,10 @@ def _of_change(
     }
 
 
-def _object(thing: Thing) -> dict[str, Any]:
+def _object(thing: Thing, without: Absence = Absence.NOT_APPLICABLE) -> dict[str, Any]:
+    """``without``: why there is no digest of its specification, if there is none."""
     key = thing.key
-    spec = Null(Absence.NOT_APPLICABLE) if thing.spec is None else str(thing.spec)
+    spec = Null(without) if thing.spec is None else str(thing.spec)
     return {
         "group": key.kind.group,
         "kind": key.kind.kind,
