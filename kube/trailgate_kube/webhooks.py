@@ -17,7 +17,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trailgate.policy.syntax import namespace_pattern
@@ -61,18 +61,32 @@ class Address:
     port: int = 443
     url: str | None = None
     """``https://host:port/path``; in the Service's place."""
+    token: str | None = field(default=None, repr=False)
+    """The secret last part of the path (``reviewtoken``); None: there is none."""
 
     @property
     def server_name(self) -> str:
         """The name that a Service's certificate must have."""
         return f"{self.name}.{self.namespace}.svc"
 
+    @property
+    def path(self) -> str:
+        """The path of a Service. Secret where it ends with a token: not for any log."""
+        return "/validate" if self.token is None else f"/validate/{self.token}"
+
+    @property
+    def whole_url(self) -> str | None:
+        """``url`` with the token, if there is one. Secret, too."""
+        if self.url is None or self.token is None:
+            return self.url
+        return f"{self.url.rstrip('/')}/{self.token}"
+
     def client_configuration(self, bundle: bytes) -> dict[str, Any]:
         """Build ``clientConfig``; ``bundle`` is PEM."""
         authority = {"caBundle": base64.b64encode(bundle).decode()}
         if self.url is not None:
-            return {"url": self.url, **authority}
-        service = {"namespace": self.namespace, "name": self.name, "path": "/validate"}
+            return {"url": self.whole_url, **authority}
+        service = {"namespace": self.namespace, "name": self.name, "path": self.path}
         return {"service": {**service, "port": self.port}, **authority}
 
 

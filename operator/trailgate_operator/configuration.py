@@ -15,6 +15,7 @@ from trailgate.ledger.spoolkeys import key_id, load_unsealing_key, load_verifyin
 from trailgate.model.canonical import fingerprint
 from trailgate.model.errors import TrailgateError
 from trailgate.policy import syntax
+from trailgate_kube import reviewtoken
 from trailgate_kube.resources import SYSTEM_NAMESPACE
 from trailgate_kube.webhooks import Address as GateAddress
 from trailgate_operator.intake import Keys
@@ -133,6 +134,11 @@ class Configuration:
             }
         gate = Gate(__version__, fingerprint(configuration), self.image, "recorder")
         return Context(Cluster(cluster_uid, self.cluster_name), gate, self.environment)
+
+
+def review_token(path: Path | None) -> str | None:
+    """Read the secret end of the gate's path, if there is a file; ``ConfigurationError``."""
+    return None if path is None else _read(path, reviewtoken.parse)
 
 
 def gate_address(service: str | None, url: str | None, namespace: str) -> GateAddress:

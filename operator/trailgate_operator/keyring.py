@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -22,11 +22,14 @@ from trailgate.ledger import spoolkeys
 from trailgate.model.errors import MalformedError
 from trailgate.tlog.errors import NoteError
 from trailgate.tlog.note import SigningKey, VerifierKey
+from trailgate_kube import reviewtoken
 from trailgate_operator.keyring_secret import Secret, SecretError
 
 GATE, RECORDER, LOG = "trailgate-gate", "trailgate-recorder", "trailgate-log"
 
 GATE_KEY, GATE_PUB = "gate.key", "gate.pub"
+REVIEW_TOKEN = "review-token"  # noqa: S105  a name
+"""Of ``GATE``: the secret end of the gate's path. One made by an earlier release has none."""
 RECORDER_KEY, RECORDER_PUB = "recorder.key", "recorder.pub"
 LOG_KEY, LOG_VKEY = "log.key", "log.vkey"
 
@@ -86,7 +89,21 @@ def spool_step(gate: Secret | None, recorder: Secret | None) -> Create | Replace
     _require_fit(gate, recorder)
     if GATE_KEY in recorder.data:
         return Replace(recorder.with_(gate_key=None))
+    if not gate.data.get(REVIEW_TOKEN):
+        return Replace(replace(gate, data={**gate.data, REVIEW_TOKEN: _new_token()}))
+    review_token(gate)
     return None
+
+
+def review_token(gate: Secret) -> bytes:
+    """Read the token, as a file has it (``SecretError``: none, or what is none)."""
+    _require(gate, REVIEW_TOKEN)
+    with _reading(gate):
+        return f"{reviewtoken.parse(gate.data[REVIEW_TOKEN])}\n".encode()
+
+
+def _new_token() -> bytes:
+    return f"{reviewtoken.new()}\n".encode()
 
 
 def _new_recorder() -> Secret:
@@ -107,7 +124,11 @@ def _gate_of(recorder: Secret) -> Secret:
         public = spoolkeys.load_unsealing_key(recorder.data[RECORDER_KEY]).public_key()
     return Secret(
         GATE,
-        {GATE_KEY: spoolkeys.private_pem(gate), RECORDER_PUB: spoolkeys.public_pem(public)},
+        {
+            GATE_KEY: spoolkeys.private_pem(gate),
+            RECORDER_PUB: spoolkeys.public_pem(public),
+            REVIEW_TOKEN: _new_token(),
+        },
     )
 
 

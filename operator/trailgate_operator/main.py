@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,7 @@ from trailgate_operator.configuration import (
     gate_address,
     ledger_path,
     period,
+    review_token,
 )
 
 _EXTRA = {"kopf", "kubernetes", "prometheus_client"}
@@ -71,6 +73,10 @@ _ANY = click.Path(path_type=Path)
     help="The gate's Service; without it trailgate-webhook:443 in --namespace.",
 )  # fmt: skip
 @click.option("--webhook-url", metavar="URL", help="The gate's address, where it has no Service.")
+@click.option(
+    "--review-token-file", type=_FILE,
+    help="The gate's --review-token-file: what is asked is its path with that token.",
+)  # fmt: skip
 @click.option(
     "--certificates", type=click.Choice((FILES, OPERATOR)), default=FILES,
     help="Who makes the gate's certificate: somebody else, or the operator.",
@@ -114,6 +120,7 @@ def _run(
     health_listen: str | None,
     webhook_service: str | None,
     webhook_url: str | None,
+    review_token_file: Path | None,
     exempt_namespace: tuple[str, ...],
     control_test_every: str,
     heartbeat_every: str,
@@ -124,6 +131,7 @@ def _run(
     logs.configure(log_level)
     # It says that it can't take signals in its thread: as it should be.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    gate = gate_address(webhook_service, webhook_url, namespace)
     configuration = Configuration(
         ledger=ledger_path(ledger),
         recorder_keys=recorder_key,
@@ -131,7 +139,7 @@ def _run(
         known=known_checkpoint,
         health_listen=None if health_listen is None else Address.parse(health_listen),
         namespace=namespace,
-        webhook=gate_address(webhook_service, webhook_url, namespace),
+        webhook=replace(gate, token=review_token(review_token_file)),
         exempt=exempt_namespace,
         test_every=period("--control-test-every", control_test_every),
         beat_every=period("--heartbeat-every", heartbeat_every),

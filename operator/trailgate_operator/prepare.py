@@ -23,6 +23,7 @@ from trailgate_operator.keyring import (
     LOG_KEY,
     RECORDER,
     RECORDER_KEY,
+    REVIEW_TOKEN,
     Create,
     LogState,
     MakeLedger,
@@ -31,6 +32,7 @@ from trailgate_operator.keyring import (
     Step,
     log_key,
     log_step,
+    review_token,
     spool_step,
 )
 from trailgate_operator.keyring_secret import Secret, SecretBox
@@ -106,6 +108,7 @@ class Preparation:
     async def _hand_over(self) -> str:
         """Write the files that the main process takes; whatever vanished meanwhile is missed."""
         recorder, log = await self._there(RECORDER), await self._there(LOG)
+        gate = await self._there(GATE)
         key = log_key(log)
         if key.name != self.origin:
             logs.write(
@@ -117,6 +120,7 @@ class Preparation:
                 RECORDER_KEY: recorder.data[RECORDER_KEY],
                 GATE_PUB: recorder.data[GATE_PUB],
                 LOG_KEY: log.data[LOG_KEY],
+                REVIEW_TOKEN: review_token(gate),
             }
         )
         return str(key.verifier)

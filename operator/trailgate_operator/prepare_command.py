@@ -36,7 +36,8 @@ _ID = re.compile(r"[0-9a-f]{8}")
 @click.version_option(trailgate.__version__, prog_name="trailgate-operator-prepare")
 @click.option(
     "--keys-dir", type=_DIRECTORY, required=True,
-    help="Where recorder.key, gate.pub and log.key go (mode 0600): a volume in memory.",
+    help="Where recorder.key, gate.pub, log.key and review-token go (mode 0600): a volume in "
+    "memory.",
 )  # fmt: skip
 @click.option("--ledger", required=True, metavar="sqlite:PATH", help="Made where there is none.")
 @click.option("--origin", required=True, help="The name of a new log, like trail.example.com/eu.")

@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from trailgate_kube import reviewtoken
 from trailgate_kube.api import Reader
 from trailgate_kube.resources import SERVICES
 from trailgate_kube.webhooks import Address
@@ -36,6 +37,11 @@ class SelfReview:
 
         Raises ``KubeError`` where the Service can't be read.
         """
+        wrong = await self._problem(bundle)
+        # An error may quote the URL, and a stranger what it was asked.
+        return None if wrong is None else reviewtoken.hidden(wrong)
+
+    async def _problem(self, bundle: bytes) -> str | None:
         try:
             url, server_name = await self._where()
             context = _context(bundle)
@@ -70,12 +76,12 @@ class SelfReview:
     async def _where(self) -> tuple[URL, str | None]:
         """(URL to ask, name that its certificate must have: None is the URL's own)."""
         if self._address.url is not None:
-            return URL(self._address.url).update_query(timeout=f"{_SECONDS:.0f}s"), None
+            return URL(str(self._address.whole_url)).update_query(timeout=f"{_SECONDS:.0f}s"), None
         where = self._address
         service = await self._reader.get(SERVICES, where.name, where.namespace)
         address = ipaddress.ip_address(str(service.get("spec", {}).get("clusterIP")))
         host = f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004
-        url = f"https://{host}:{where.port}/validate?timeout={_SECONDS:.0f}s"
+        url = f"https://{host}:{where.port}{where.path}?timeout={_SECONDS:.0f}s"
         return URL(url), where.server_name
 
 

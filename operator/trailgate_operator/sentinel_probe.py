@@ -13,6 +13,7 @@ from typing import Any
 from trailgate.ledger.operating import outcome_of
 from trailgate.ledger.record import ControlTest, TestOutcome, Verdict
 from trailgate.model.reason import Reason
+from trailgate_kube import reviewtoken
 from trailgate_kube.api import Writer
 from trailgate_kube.errors import KubeError
 from trailgate_kube.resources import WORKLOADS
@@ -67,6 +68,7 @@ def judge(test: ControlTest, text: str) -> Answer:
     A denial by another policy, of what the probe's policy lets in, is no wrong answer: more
     was asked than the probe knows of.
     """
+    text = reviewtoken.hidden(text)
     found = _DENIAL.search(text)
     if found is None:
         # Of what must be refused: denied, by whomever. Judged as undetermined either way.

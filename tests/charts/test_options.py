@@ -8,6 +8,7 @@ import click
 import pytest
 
 from tests.charts.rendering import EVERYTHING, arguments, at, find, pods, render
+from trailgate_operator import keyring
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 IMAGE_STARTS = {"trailgate-webhook": "trailgate-webhook", "trailgate-operator": "trailgate-operator"}  # fmt: skip
@@ -55,6 +56,24 @@ def test_each_container_is_told_what_its_program_understands(helm, values):
         "trailgate-webhook", "trailgate-operator", "trailgate-operator-prepare",
         "trailgate-operator-uninstall", "trailgate-operator-test",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "all"])
+def test_gate_and_operator_have_one_token_and_a_gate_waits_until_it_is_made(helm, values):
+    objects = render(helm, values)
+    assert "--review-token-file=/etc/trailgate/gate/review-token" in options_of(
+        helm, "trailgate-webhook", values
+    )
+    assert "--review-token-file=/run/trailgate/keys/review-token" in options_of(
+        helm, "trailgate-operator", values
+    )
+    spec = find(objects, "Deployment", "trailgate-webhook")["spec"]["template"]["spec"]
+    (gate,) = [v["secret"] for v in spec["volumes"] if v["name"] == "gate"]
+    assert gate["secretName"] == keyring.GATE
+    assert not gate.get("optional", False)
+    assert {(item["key"], item["path"]) for item in gate["items"]} == {
+        (name, name) for name in (keyring.GATE_KEY, keyring.RECORDER_PUB, keyring.REVIEW_TOKEN)
+    }
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "all"])

@@ -42,7 +42,7 @@ def test_every_option_and_its_default(command):
 
 def test_every_secret_and_its_keys():
     secrets = {
-        keyring.GATE: {keyring.GATE_KEY, keyring.RECORDER_PUB},
+        keyring.GATE: {keyring.GATE_KEY, keyring.RECORDER_PUB, keyring.REVIEW_TOKEN},
         keyring.RECORDER: {keyring.RECORDER_KEY, keyring.GATE_PUB},
         keyring.LOG: {keyring.LOG_KEY, keyring.LOG_VKEY},
         AUTHORITY: {BUNDLE, ACTIVE_KEY, JOINING_KEY},

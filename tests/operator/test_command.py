@@ -121,7 +121,7 @@ def test_no_environment_name_means_two_things(place):
     }
     assert shared == {
         "--cluster-name", "--environment", "--health-listen", "--image", "--known-checkpoint",
-        "--kubeconfig", "--log-level", "--namespace", "--version",
+        "--kubeconfig", "--log-level", "--namespace", "--review-token-file", "--version",
     }  # fmt: skip
 
 

@@ -55,7 +55,10 @@ def test_the_pair_is_made_in_three_steps_and_each_end_has_only_what_it_needs():
     assert isinstance(third, Replace)
     gate, recorder = second.secret, third.secret
     assert spool_step(gate, recorder) is None
-    assert (gate.name, set(gate.data)) == ("trailgate-gate", {"gate.key", "recorder.pub"})
+    assert (gate.name, set(gate.data)) == (
+        "trailgate-gate",
+        {"gate.key", "recorder.pub", "review-token"},
+    )
     assert (recorder.name, set(recorder.data)) == (
         "trailgate-recorder",
         {"recorder.key", "gate.pub"},

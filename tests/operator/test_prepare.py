@@ -23,12 +23,13 @@ from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
 from trailgate.ledger.store import Entry
 from trailgate.tlog.note import SigningKey
+from trailgate_kube import reviewtoken
 from trailgate_kube.client import KubeClient
 from trailgate_kube.errors import ConfigurationError, ForbiddenError, UnavailableError
 from trailgate_kube.memory import MemoryKube
 from trailgate_operator.configuration import Configuration
 from trailgate_operator.keyring import GATE, LEDGER, LOG, RECORDER, KeyringError, log_key
-from trailgate_operator.keyring_secret import SecretBox
+from trailgate_operator.keyring_secret import Secret, SecretBox
 from trailgate_operator.prepare import Preparation
 from trailgate_operator.prepare_places import Places
 
@@ -97,7 +98,11 @@ class Installation:
             "gate.pub",
             "log.key",
             "recorder.key",
+            "review-token",
         ]
+        token = (directory / "review-token").read_bytes()
+        assert token == found[GATE].data["review-token"]
+        assert reviewtoken.parse(token)
         for path in directory.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert read_signing_key(directory / "log.key") == key
@@ -150,6 +155,32 @@ async def test_killed_at_any_write_the_next_run_ends_well(installation, write, a
         await installation.prepare(kube=Killing(installation.kube, write, after=after))
     vkey = await installation.prepare()
     assert await installation.whole() == vkey
+
+
+async def test_a_gate_of_an_earlier_release_is_given_a_token_and_nothing_else_changes(installation):
+    vkey = await installation.prepare()
+    before = await installation.secrets()
+    gate = before[GATE]
+    kept = {key: value for key, value in gate.data.items() if key != "review-token"}
+    await installation.box.replace(Secret(GATE, kept, gate.annotations, gate.type, gate.read))
+    assert await installation.prepare() == vkey
+    after = await installation.secrets()
+    token = after[GATE].data["review-token"]
+    assert token != gate.data["review-token"]
+    assert after[GATE].data == kept | {"review-token": token}
+    assert after[GATE].read["metadata"]["uid"] == gate.read["metadata"]["uid"]
+    assert (after[RECORDER].read, after[LOG].read) == (before[RECORDER].read, before[LOG].read)
+    assert await installation.whole() == vkey
+
+
+async def test_what_is_no_token_is_refused_and_not_quoted(twin):
+    await twin.prepare()
+    gate = (await twin.secrets())[GATE]
+    wrong = {**gate.data, "review-token": b"Secret!"}
+    await twin.box.replace(Secret(GATE, wrong, gate.annotations, gate.type, gate.read))
+    with pytest.raises(KeyringError, match="trailgate-gate: got 7 characters") as error:
+        await twin.prepare()
+    assert "Secret!" not in str(error.value)
 
 
 async def test_there_are_five_writes(twin):

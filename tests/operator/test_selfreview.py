@@ -1,5 +1,6 @@
 """The self-review: only a decision, on this very question, by whom the bundle vouches for, counts."""
 
+import asyncio
 import json
 import ssl
 
@@ -16,6 +17,7 @@ from trailgate_operator.selfreview import SelfReview, judge, review
 from trailgate_webhook.review import read
 
 SYSTEM = "trailgate-system"
+TOKEN = "0123456789abcdef" * 4
 SERVER = f"trailgate-webhook.{SYSTEM}.svc"
 
 
@@ -63,11 +65,12 @@ class Server:
 
     def __init__(self, pair):
         self.pair, self.status, self.asked = pair, 200, []
+        self.path = "/validate"
         self.reply = answer
 
     async def __aenter__(self):
         made = web.Application()
-        made.add_routes([web.post("/validate", self._answer)])
+        made.add_routes([web.post(self.path, self._answer)])
         self._runner = web.AppRunner(made, access_log=None)
         await self._runner.setup()
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -90,11 +93,11 @@ def authority(tmp_path):
     return Authority(tmp_path / "pki")
 
 
-async def service(port, cluster_ip="127.0.0.1"):
+async def service(port, cluster_ip="127.0.0.1", token=None):
     kube = MemoryKube()
     body = {"metadata": {"name": "trailgate-webhook"}, "spec": {"clusterIP": cluster_ip}}
     await kube.create(SERVICES, body, SYSTEM)
-    return SelfReview(kube, Address(SYSTEM, port=port), SYSTEM)
+    return SelfReview(kube, Address(SYSTEM, port=port, token=token), SYSTEM)
 
 
 async def test_a_service_is_asked_by_its_address_and_must_have_its_name(authority):
@@ -103,6 +106,41 @@ async def test_a_service_is_asked_by_its_address_and_must_have_its_name(authorit
         assert await asking.problem(authority.pem) is None
     (asked,) = server.asked
     assert asked["request"]["namespace"] == SYSTEM
+
+
+async def test_the_path_with_the_token_is_asked(authority):
+    for by_url in (False, True):
+        server = Server(authority.server("gate", [SERVER, "localhost"]))
+        server.path = f"/validate/{TOKEN}"
+        async with server:
+            asking = await service(server.port, token=TOKEN)
+            if by_url:
+                url = f"https://localhost:{server.port}/validate"
+                asking = SelfReview(MemoryKube(), Address(url=url, token=TOKEN), SYSTEM)
+            assert await asking.problem(authority.pem) is None
+            assert "HTTP 404" in await (await service(server.port)).problem(authority.pem)
+
+
+async def test_what_is_wrong_never_quotes_the_token(authority):
+    server = Server(authority.server("gate", [SERVER]))
+    server.path = "/{any:.*}"
+    async with server:
+        asking = await service(server.port, token=TOKEN)
+        server.status, server.reply = 404, lambda _uid: f"Cannot POST /validate/{TOKEN}".encode()
+        assert "Cannot POST /validate/…" in await asking.problem(authority.pem)
+
+    async def nonsense(_reader, writer):
+        writer.write(b"HTTP/1.1 2OO nonsense\r\n\r\n")
+        writer.close()
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(server.pair.certificate, server.pair.key)
+    broken = await asyncio.start_server(nonsense, "127.0.0.1", 0, ssl=context)
+    async with broken:
+        asking = await service(broken.sockets[0].getsockname()[1], token=TOKEN)
+        wrong = await asking.problem(authority.pem)
+        assert "/validate/…" in wrong
+        assert TOKEN not in wrong
 
 
 async def test_another_name_or_authority_is_not_the_gate(authority, tmp_path):

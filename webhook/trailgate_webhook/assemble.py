@@ -25,7 +25,7 @@ from trailgate.ledger.spoolwriter import BatchWriter
 from trailgate.model.admission import Kind
 from trailgate.model.errors import MalformedError
 from trailgate.oci.credentials import CredentialSource
-from trailgate_kube import logs
+from trailgate_kube import logs, reviewtoken
 from trailgate_kube.api import Kube
 from trailgate_kube.cluster import cluster_uid
 from trailgate_kube.errors import KubeError
@@ -78,7 +78,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
     settings.check()
     metrics = Metrics()
     certificate = ServingCertificate(settings.tls_cert, settings.tls_key, settings.client_ca)
-    keys = _keys(settings)
+    keys, token = _keys(settings), _token(settings.review_token_file)
     client = await _cluster(settings, stack)
     source = _policy_source(settings, client, metrics)
     registries = evidence.Registries.of(settings, source.policies, client)
@@ -108,7 +108,7 @@ async def build(settings: Settings, stack: AsyncExitStack) -> Process:
         lambda: spool.broken or source.broken,
     )
     return Process(
-        app=App(gate, health, metrics),
+        app=App(gate, health, metrics, token),
         health=health,
         metrics=metrics,
         certificate=certificate,
@@ -139,6 +139,14 @@ def _keys(settings: Settings) -> Keys:
     except MalformedError as error:
         raise ConfigurationError(f"--gate-key {settings.gate_key}: {error}") from error
     return Keys(recorder, signer)
+
+
+def _token(path: Path | None) -> str | None:
+    option = "--review-token-file"
+    try:
+        return None if path is None else reviewtoken.parse(_content(path, option))
+    except MalformedError as error:
+        raise ConfigurationError(f"{option} {path}: {error}") from error
 
 
 def _policy_source(

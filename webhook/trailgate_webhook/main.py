@@ -39,6 +39,11 @@ def _environment(name: str) -> str:
 @click.option("--tls-key", type=_FILE, required=True, help="Its key, PEM; followed.")
 @click.option("--client-ca", type=_FILE, help="Only clients with a certificate of this authority.")
 @click.option(
+    "--review-token-file",
+    type=_FILE,
+    help="Answer reviews at /validate/TOKEN alone, with the token in this file.",
+)
+@click.option(
     "--recorder-public-key",
     type=_FILE,
     required=True,

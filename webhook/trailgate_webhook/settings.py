@@ -30,6 +30,7 @@ class Settings:
     recorder_public_key: Path
     gate_key: Path
     client_ca: Path | None = None
+    review_token_file: Path | None = None
     listen: str = "0.0.0.0:8443"
     health_listen: str | None = None
     kubeconfig: Path | None = None
