@@ -79,6 +79,12 @@ class Observed(Site):
                 found.append((one["kind"], one["object"]["name"], detail))
         return found
 
+    def watched(self, kind):
+        """How many objects of a kind the observer has seen in our shop."""
+        tracks = self.observer._join._tracks.values()
+        keys = [track.newest.seen.thing.key for track in tracks if track.newest is not None]
+        return sum((key.kind.kind, key.namespace) == (kind, self.shop) for key in keys)
+
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory):
@@ -129,3 +135,34 @@ async def test_what_got_in_while_it_was_disarmed_is_a_discrepancy(site):
     assert len(site.told("discrepancy")) == count
     assert len(site.told("baseline")) == 1
     assert site.observer.counts().unexplained == 1
+
+
+async def test_what_no_policy_covers_is_stored_as_it_was_admitted(site):
+    site.apply(site.policy("elsewhere", "Audit", "nowhere"))
+    site.gate.start()
+    await site.start()
+    await site.armed()
+    await until(lambda: site.told("baseline"), 40)
+    assert site.deploy(site.shop, "plain").returncode == 0
+    await until(lambda: site.stages() == [("persisted", "plain", "observed")], 30)
+    large = site.deployment("large")
+    large["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 9007199254740993
+    large["metadata"]["namespace"] = site.shop
+    site.apply(large)
+    await until(lambda: ("persisted", "large", "observed") in site.stages(), 30)
+    claims = {
+        one["object"]["name"]: one
+        for one in site.told("admitted")
+        if one["object"]["namespace"] == site.shop
+    }
+    assert claims["plain"]["policies"] == []
+    assert claims["plain"]["object"]["specDigest"] is not None
+    assert claims["large"]["absent"]["/object/specDigest"] == "NotVerified"
+    for claim in claims.values():
+        assert [one["reference"] for one in claim["images"]] == ["ghcr.io/other/web:1"]
+        assert claim["delta"] == [""]
+    # Their ReplicaSets and pods came meanwhile, and are nobody else's.
+    await until(lambda: site.watched("ReplicaSet") == 2, 30)
+    await until(lambda: not site.observer._join.waiting, 30)
+    assert {stage[0] for stage in site.stages()} == {"persisted"}
+    assert site.observer.counts().unexplained == 0
