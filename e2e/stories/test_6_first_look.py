@@ -182,6 +182,8 @@ def _kinds(
     """Have one of each kind there, and ask kubectl for it."""
     get = cluster.kubectl
     get("scale", "deployment/trailgate-operator", "-n", NAMESPACE, "--replicas=0")
+    get("wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=operator",
+        "-n", NAMESPACE, "--timeout=60s")  # fmt: skip
     made = deployment(look.images["Deployment/signed"], name="shown", replicas=0)
     deployer.apply(made)
     admissions = wait_for(
