@@ -156,7 +156,8 @@ def test_the_page_shows_what_is_printed(
     printed = {
         **_kinds(look, release, cluster, deployer),
         "kubectl apply -f web.yaml": deployer.try_out(
-            deployment(look.images["StatefulSet/unsigned"], replicas=0)
+            # Of a name that isn't there yet: kubectl says more of a patch that is refused.
+            deployment(look.images["StatefulSet/unsigned"], name="refused", replicas=0)
         ),
         "kubectl -n trailgate-system logs trailgate-test": cluster.kubectl(
             "logs", "-n", NAMESPACE, "trailgate-test"
