@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from trailgate.ledger.record import Context
+from trailgate.ledger.record import Context, ControlSubject
 from trailgate_kube.api import Kube
 from trailgate_kube.policies import Policies
 from trailgate_kube.webhooks import EXEMPT
@@ -25,11 +25,10 @@ from trailgate_operator.observer import Parts as Observed
 from trailgate_operator.observer_past import Past
 from trailgate_operator.policies import PolicyStatus
 from trailgate_operator.probes import Health
+from trailgate_operator.register import Register
 from trailgate_operator.selfreview import SelfReview
 from trailgate_operator.sentinel import Parts as Guarded
 from trailgate_operator.sentinel import Rhythm, Sentinel
-from trailgate_operator.sentinel_guards import KnownGuards
-from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.sentinel_tests import Timer
 from trailgate_operator.spool_cap import SpoolCap
 from trailgate_operator.trail import Tell
@@ -49,9 +48,9 @@ class Trail:
     """In the ledger."""
     spooled: Callable[[], int | None] = lambda: None
     """Batches in the spool at the last look."""
-    register: Register = field(default_factory=Register)
+    register: Register = field(default_factory=lambda: Register(ControlSubject.POLICY))
     """The policies that the ledger knows of."""
-    guards: KnownGuards = field(default_factory=KnownGuards)
+    guards: Register = field(default_factory=lambda: Register(ControlSubject.GUARD))
     """The guards that the ledger knows of."""
     disarms: KnownDisarms = field(default_factory=KnownDisarms)
     """The Disarms that the ledger knows of."""

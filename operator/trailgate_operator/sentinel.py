@@ -24,8 +24,9 @@ from trailgate_kube.policies import Policies
 from trailgate_kube.webhooks import Address
 from trailgate_operator.loops import Routine, run_all
 from trailgate_operator.metrics import Metrics
-from trailgate_operator.sentinel_guards import EVERY, GuardParts, Guards, KnownGuards
-from trailgate_operator.sentinel_policies import ClaimParts, Register, Unclaimed
+from trailgate_operator.register import Register
+from trailgate_operator.sentinel_guards import EVERY, GuardParts, Guards
+from trailgate_operator.sentinel_policies import ClaimParts, Unclaimed
 from trailgate_operator.sentinel_pulse import Counts, Heart, PulseParts
 from trailgate_operator.sentinel_tests import ControlTests, TestParts, Timer
 from trailgate_operator.trail import Tell
@@ -50,7 +51,7 @@ class Parts:
     """In the ledger."""
     observed: Callable[[], Counts | None]
     register: Register
-    guards: KnownGuards
+    guards: Register
     recorded: Callable[[], datetime | None]
     """Since when the ledger has everything that was in the spool."""
     tell: Tell

@@ -7,23 +7,20 @@ policies, so nobody can claim who changes one: that it changed is told, and no n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import orjson
-
-from trailgate.ledger.form import stamp
-from trailgate.ledger.record import Context, ControlState, ControlSubject, control_state
+from trailgate.ledger.record import Context, ControlState
 from trailgate.model.canonical import fingerprint
-from trailgate.model.digest import Digest
 from trailgate.model.reason import Absence
 from trailgate_kube import logs
 from trailgate_kube.api import Reader
 from trailgate_kube.errors import NotFoundError
 from trailgate_kube.resources import ADMISSION_BINDINGS, ADMISSION_POLICIES, Resource
-from trailgate_operator.trail import Statement, Tell
+from trailgate_operator.register import Register
+from trailgate_operator.trail import Tell
 
 EVERY: Final = 60.0
 """Seconds."""
@@ -35,33 +32,6 @@ GUARDS: Final[tuple[tuple[Resource, str], ...]] = (
     *((ADMISSION_BINDINGS, name) for name in BINDINGS),
 )
 """What is looked at, where it is there: the chart's, each by name."""
-_MARK: Final = b'"subject":"guard"'
-
-
-@dataclass(slots=True)
-class KnownGuards:
-    """The guards that the trail says are there. Show it all records in order."""
-
-    digests: dict[str, Digest] = field(default_factory=dict)
-    """By name."""
-
-    def noting(self, records: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass records through, noting each."""
-        for record in records:
-            self.note(record)
-            yield record
-
-    def note(self, content: bytes) -> None:
-        """Note one record."""
-        if _MARK not in content:
-            return
-        record = orjson.loads(content)
-        if record["kind"] != "control-state" or record["subject"] != "guard":
-            return
-        if record["digest"] is None:
-            self.digests.pop(record["name"], None)
-        else:
-            self.digests[record["name"]] = Digest.parse(record["digest"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +39,7 @@ class GuardParts:
     """What it works with."""
 
     reader: Reader
-    known: KnownGuards
+    register: Register
     tell: Tell
     context: Context
 
@@ -86,11 +56,11 @@ class Guards:
             f"{resource.kind}/{name}": await self._digest(resource, name)
             for resource, name in GUARDS
         }
-        known = self._parts.known.digests
+        parts, now = self._parts, self._clock()
         news = [
-            self._words(name, digest, known.get(name))
+            parts.register.difference(parts.context, now, name, digest, Absence.NOT_SHOWN)
             for name, digest in there.items()
-            if digest != known.get(name)
+            if digest != parts.register.known.get(name)
         ]
         for one in news:
             lost = one.claim["state"] != ControlState.CREATED.value
@@ -100,19 +70,8 @@ class Guards:
             )  # fmt: skip
         await self._parts.tell(news)
 
-    async def _digest(self, resource: Resource, name: str) -> Digest | None:
+    async def _digest(self, resource: Resource, name: str) -> str | None:
         try:
-            return fingerprint((await self._parts.reader.get(resource, name)).get("spec"))
+            return str(fingerprint((await self._parts.reader.get(resource, name)).get("spec")))
         except NotFoundError:
             return None
-
-    def _words(self, name: str, digest: Digest | None, before: Digest | None) -> Statement:
-        now = self._clock()
-        state = ControlState.CHANGED
-        if before is None or digest is None:
-            state = ControlState.CREATED if before is None else ControlState.DELETED
-        claim = control_state(
-            self._parts.context, now, ControlSubject.GUARD, state,
-            name=name, digest=digest, previous=before, caller=Absence.NOT_SHOWN,
-        )  # fmt: skip
-        return Statement(f"guard/{name}/{digest}/{stamp(now)}", claim)

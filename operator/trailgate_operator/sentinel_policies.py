@@ -9,54 +9,24 @@ a name. The first time, that is each policy from before the gate was armed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-import orjson
-
-from trailgate.ledger.form import stamp
-from trailgate.ledger.record import Context, ControlState, ControlSubject, control_state
-from trailgate.model.digest import Digest
+from trailgate.ledger.record import Context
 from trailgate.model.reason import Absence
 from trailgate.policy.naming import policy_digest
 from trailgate_kube import logs
 from trailgate_kube.api import Reader
 from trailgate_kube.resources import DEPLOY_POLICIES
-from trailgate_operator.trail import Statement, Tell
+from trailgate_operator.register import Register
+from trailgate_operator.trail import Tell
 
 PATIENCE: Final = timedelta(seconds=30)
 """For the gate's claim to come into the spool."""
 OVERDUE: Final = timedelta(minutes=30)
 """For a recorder that can't empty the spool: what lies there can't keep a change untold."""
-_MARK: Final = b'"subject":"policy"'
-
-
-@dataclass(slots=True)
-class Register:
-    """The policies that the trail says are there. Show it all records in order."""
-
-    known: dict[str, str] = field(default_factory=dict)
-    """Digest by name."""
-
-    def noting(self, records: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass records through, noting each."""
-        for record in records:
-            self.note(record)
-            yield record
-
-    def note(self, content: bytes) -> None:
-        """Note one record."""
-        if _MARK not in content:
-            return
-        record = orjson.loads(content)
-        if record["kind"] != "control-state" or record["subject"] != "policy":
-            return
-        if record["digest"] is None:
-            self.known.pop(record["name"], None)
-        else:
-            self.known[record["name"]] = record["digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +66,15 @@ class Unclaimed:
             for (name, _), at in self._since.items()
             if (recorded is not None and at + PATIENCE <= recorded) or at + OVERDUE <= now
         )
-        await self._parts.tell([self._words(name, there.get(name), now) for name in due])
+        parts = self._parts
+        await parts.tell(
+            [
+                parts.register.difference(
+                    parts.context, now, name, there.get(name), Absence.NOT_FOUND
+                )
+                for name in due
+            ]
+        )
         for name in due:
             logs.write(logging.WARNING, "a policy changed unseen by the gate", name=name)
 
@@ -109,21 +87,3 @@ class Unclaimed:
             following = page.following
             if not following:
                 return found
-
-    def _words(self, name: str, digest: str | None, now: datetime) -> Statement:
-        before = self._parts.register.known.get(name)
-        if digest is None:
-            state = ControlState.DELETED
-        else:
-            state = ControlState.CREATED if before is None else ControlState.CHANGED
-        claim = control_state(
-            self._parts.context,
-            now,
-            ControlSubject.POLICY,
-            state,
-            name=name,
-            digest=None if digest is None else Digest.parse(digest),
-            previous=None if before is None else Digest.parse(before),
-            caller=Absence.NOT_FOUND,
-        )
-        return Statement(f"policy/{name}/{digest}/{stamp(now)}", claim)

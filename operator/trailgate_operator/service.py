@@ -45,9 +45,8 @@ from trailgate_operator.metrics import Metrics
 from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
 from trailgate_operator.recorder import Recorder
+from trailgate_operator.register import Register
 from trailgate_operator.returns import ImageHistory
-from trailgate_operator.sentinel_guards import KnownGuards
-from trailgate_operator.sentinel_policies import Register
 from trailgate_operator.trail import Statement
 
 _SUBJECTS = "subject:"
@@ -89,7 +88,7 @@ async def serve(configuration: Configuration) -> None:
         if uid is None:
             return
         health.wait_for("reading the ledger")
-        readers = Past(uid), Register(), KnownGuards(), KnownDisarms(store.disclosures_of)
+        readers = _readers(uid, store)
         past = await asyncio.to_thread(read_past, store, stop.is_set, readers)
         if past is None:
             return
@@ -110,10 +109,15 @@ async def serve(configuration: Configuration) -> None:
         await _announce_end(recorder, desk.context, log_key.name)
 
 
+def _readers(uid: str, store: LedgerStore) -> tuple[Past, Register, Register, KnownDisarms]:
+    policies, guards = Register(ControlSubject.POLICY), Register(ControlSubject.GUARD)
+    return Past(uid), policies, guards, KnownDisarms(store.disclosures_of)
+
+
 def _trail(
     observed: Past,
     register: Register,
-    guards: KnownGuards,
+    guards: Register,
     disarms: KnownDisarms,
     recorder: Recorder,
 ) -> Trail:

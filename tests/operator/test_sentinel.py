@@ -10,7 +10,7 @@ import pytest
 from tests.core.ledger import example_records as ex
 from tests.operator.waiting import until
 from trailgate.ledger.errors import LedgerUnavailableError
-from trailgate.ledger.record import ControlTest, TestOutcome, Verdict
+from trailgate.ledger.record import ControlSubject, ControlTest, TestOutcome, Verdict
 from trailgate.model.admission import Kind
 from trailgate.model.canonical import fingerprint
 from trailgate.model.digest import Digest
@@ -35,9 +35,9 @@ from trailgate_operator.loops import WaitingError
 from trailgate_operator.metrics import Metrics
 from trailgate_operator.observer_past import Past
 from trailgate_operator.probes import Health
+from trailgate_operator.register import Register
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
-from trailgate_operator.sentinel_guards import BINDINGS, GUARDS, POLICIES, KnownGuards
-from trailgate_operator.sentinel_policies import Register
+from trailgate_operator.sentinel_guards import BINDINGS, GUARDS, POLICIES
 from trailgate_operator.sentinel_policy import ProbePolicy, body
 from trailgate_operator.sentinel_probe import ADMITTED, IMAGES, PROBE, REFUSED, judge, pod
 from trailgate_operator.sentinel_tests import Timer
@@ -150,8 +150,12 @@ class Post:
         self.kube, self.metrics = GatedKube(), Metrics()
         self.time, self.armed, self.told, self.full = 0.0, True, [], False
         self.observed = Counted(12, 1)
-        self.policies, self.register, self.recorded = Policies(self.kube), Register(), None
-        self.guards = KnownGuards()
+        self.policies, self.register, self.recorded = (
+            Policies(self.kube),
+            Register(ControlSubject.POLICY),
+            None,
+        )
+        self.guards = Register(ControlSubject.GUARD)
         self.sentinel = Sentinel(
             Parts(
                 kube=self.kube, policies=self.policies, address=address or Address(),
@@ -601,7 +605,7 @@ async def test_after_a_restart_it_knows_what_the_ledger_knows():
         {"kind": "admitted", "text": '"subject":"policy"', "subject": None},
     ]
     lines = [json.dumps(one, separators=(",", ":")).encode() for one in records]
-    register = Register()
+    register = Register(ControlSubject.POLICY)
     assert list(register.noting(lines)) == lines
     assert register.known == {"p": str(digest)}
 
@@ -649,10 +653,10 @@ async def test_a_guard_that_went_while_nobody_looked_is_told_after_the_restart()
     await house.build()
     await house.look()
     lines = [json.dumps(one.claim, separators=(",", ":")).encode() for one in house.post.told]
-    known = KnownGuards()
+    known = Register(ControlSubject.GUARD)
     assert list(known.noting([*lines, b'{"subject":"guard","kind":"erasure"}']))
     later = Post()
-    later.guards.digests.update(known.digests)
+    later.guards.known.update(known.known)
     told = await Guardhouse(later).look()
     assert {state for _, state in told} == {"deleted"}
     assert len(told) == len(GUARDS) == len(POLICIES) + len(BINDINGS)

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from tests.operator.armed import SYSTEM, Site, start_plane, until
 from trailgate.ledger import sqlite
+from trailgate.ledger.record import ControlSubject
 from trailgate.ledger.spoolkeys import key_id
 from trailgate.ledger.sqlite import SqliteStore
 from trailgate.ledger.sqlite_reader import SqliteReader
@@ -19,9 +20,9 @@ from trailgate.ledger.verify import verify
 from trailgate.tlog.note import SigningKey
 from trailgate_kube.webhooks import Address
 from trailgate_operator.intake import Keys
+from trailgate_operator.register import Register
 from trailgate_operator.sentinel import Parts, Rhythm, Sentinel
-from trailgate_operator.sentinel_guards import GUARDS, KnownGuards
-from trailgate_operator.sentinel_policies import Register
+from trailgate_operator.sentinel_guards import GUARDS
 from trailgate_operator.sentinel_probe import ADMITTED, PROBE, REFUSED
 from trailgate_operator.sentinel_tests import Timer
 
@@ -57,8 +58,9 @@ class Guarded(Site):
                 kube=self._kube, policies=self.policies,
                 address=settings.get("address", Address(SYSTEM, url=self.gate.url)),
                 armed=self.arming.armed, spooled=lambda: self.recorder.waiting,
-                entries=lambda: self.recorder.size, observed=lambda: None, register=Register(),
-                guards=KnownGuards(),
+                entries=lambda: self.recorder.size, observed=lambda: None,
+                register=Register(ControlSubject.POLICY),
+                guards=Register(ControlSubject.GUARD),
                 recorded=lambda: self.recorder.emptied,
                 tell=self.recorder.tell, context=self.arming._parts.context,
                 metrics=self.metrics,
